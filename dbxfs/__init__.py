@@ -1,0 +1,1 @@
+"""dbxfs: a Dropbox account as a local folder."""

@@ -1,0 +1,1 @@
+"""Dropbox over HTTP: requests, authorisation, errors, retries, lanes."""

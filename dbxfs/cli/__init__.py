@@ -1,0 +1,1 @@
+"""Commands, the mount helper and the daemon's wiring."""

@@ -1,0 +1,1 @@
+"""The owners of all state on disk: the tree and journal, staged bytes, cached blocks."""

@@ -1,0 +1,1 @@
+"""Tasks that carry state between the store and Dropbox: feed, fetcher, replicator."""
