@@ -1,0 +1,183 @@
+"""The SQLite database of a mount: opening, checking, transactions, and what makes them durable.
+
+The connection belongs to the event loop's thread: a query by key costs some microseconds, less
+than the hop to a thread. What can take long does not happen on it. A commit in WAL mode with
+`synchronous=NORMAL` is a write into the page cache; syncing the log (`sync`) and moving it into
+the database (`checkpoint`) use files and connections of their own and are called from threads.
+
+A transaction is a plain `with` block, so nothing can be awaited inside one. Blocks nest: the
+outermost one commits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from . import schema
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+"""From version N to N + 1, each run in one transaction with the new `user_version`."""
+
+WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
+
+
+class DatabaseDamagedError(Exception):
+    """The file is no usable dbxfs database; `str()` says why."""
+
+
+class DatabaseNewerError(Exception):
+    """The file was written by a later version of dbxfs; it must not be touched."""
+
+
+class Database:
+    """The open database of one mount."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the database at `path`.
+
+        Raises `DatabaseDamagedError` when it cannot be trusted, `DatabaseNewerError` when it is
+        of a later version, `OSError`/`sqlite3.OperationalError` when the disk refuses.
+        """
+        self.path = path
+        self._depth = 0
+        self._connection = _connect(path)
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            if _is_damage(error):
+                raise DatabaseDamagedError(str(error)) from error
+            raise
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > schema.VERSION:
+            raise DatabaseNewerError(
+                f"{self.path} was written by a later dbxfs (schema {version}, this one knows "
+                f"{schema.VERSION}); install that version again"
+            )
+        if version == 0:
+            if self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                raise DatabaseDamagedError(f"{self.path} is not a dbxfs database")
+            with self.transaction():
+                for statement in _statements(schema.CREATE):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        for step in range(max(version, 1), schema.VERSION):
+            with self.transaction():
+                MIGRATIONS[step](self._connection)
+                self._connection.execute(f"PRAGMA user_version = {step + 1}")
+        if version and self.get_meta("clean") != "1":
+            (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise DatabaseDamagedError(str(verdict))
+        self.set_meta("clean", "0")
+
+    def close(self) -> None:
+        """Note that all is in order, so that the next start need not check, and close."""
+        with contextlib.suppress(sqlite3.Error):
+            self.set_meta("clean", "1")
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; an exception rolls the outermost block back."""
+        if self._depth == 0:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            if self._depth == 0 and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+        """Run one statement with positional values."""
+        return self._connection.execute(sql, values)
+
+    def get_meta(self, key: str) -> str | None:
+        """One of the settings that belong to the tree as a whole."""
+        row = self.execute("SELECT value FROM meta WHERE key = ?", key).fetchone()
+        return row[0] if row else None
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        """Set it, or with None remove it."""
+        if value is None:
+            self.execute("DELETE FROM meta WHERE key = ?", key)
+        else:
+            self.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", key, value)
+
+    def sync(self) -> None:
+        """Bring all committed transactions to the disk itself. Blocks: call it in a thread.
+
+        A committed transaction is in the log file or already in the database file; syncing both
+        covers a checkpoint that runs meanwhile.
+        """
+        for name in (f"{self.path}-wal", str(self.path)):
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(name, os.O_RDONLY)
+                try:
+                    os.fdatasync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def checkpoint(self) -> None:
+        """Move a grown log into the database file. Blocks: call it in a thread."""
+        try:
+            if os.path.getsize(f"{self.path}-wal") < WAL_CHECKPOINT_BYTES:
+                return
+        except FileNotFoundError:
+            return
+        with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None, cached_statements=256)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if _is_damage(error):
+            raise DatabaseDamagedError(str(error)) from error
+        raise
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The script's statements one by one: `executescript` would commit behind our back."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,128 @@
+"""The database schema: the one authority on what is stored and what it means.
+
+One SQLite database per mount holds three things that must agree: the tree, the feed's cursor and
+the journal of what Dropbox does not know yet. They share a database so that one transaction can
+change two of them: a local rename and its journal row; a page of the feed and its cursor.
+
+**Local = base plus pending.** An inode row holds both states side by side: the *base* columns
+say what Dropbox last confirmed, the *local* columns what programs see. A row in `journal` says
+that the two differ; *what* is to be sent is not stored but computed from the difference when its
+turn comes (`core.plan`). A log of operations was rejected: it has to be coalesced before it is
+sent (create then delete, rename chains, editor saves), and each rule of that is a chance to lose
+something, while a difference of two states has nothing to coalesce.
+
+Rejected too: leaving out the base place where it equals the local place. It would save an index
+of some 40 MB in a million files and cost every query a second case.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+"""`PRAGMA user_version`; raise it together with a step in `database.MIGRATIONS`."""
+
+CREATE = """
+CREATE TABLE inode (
+    -- The kernel's number. 1 is the root. AUTOINCREMENT: never used twice, so that a number that
+    -- a program remembers cannot come to mean another file.
+    ino INTEGER PRIMARY KEY AUTOINCREMENT,
+
+    -- Local: what programs see. ------------------------------------------------------------
+    -- Folder that it is in. NULL: unlinked; the row stays while Dropbox still has it (the
+    -- deletion is pending), while the feed may bring it back elsewhere (see seen), or while a
+    -- program holds it open.
+    parent INTEGER,
+    -- The name as shown, and the key by which names are the same (core.names.fold).
+    name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    -- 0 file, 1 folder. Never changes: another kind at the same name is another inode.
+    kind INTEGER NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    -- Permission bits that a program set; NULL: the mount's default.
+    mode INTEGER,
+    -- 1: Dropbox lets nobody write here.
+    read_only INTEGER NOT NULL DEFAULT 0,
+    -- 0: there are no bytes to download (an online document).
+    downloadable INTEGER NOT NULL DEFAULT 1,
+    -- Folder, while the first crawl goes on: 1 when all its children are known.
+    listed INTEGER NOT NULL DEFAULT 0,
+
+    -- Base: what Dropbox last confirmed. All NULL: Dropbox does not have it. ----------------
+    id TEXT,
+    base_parent INTEGER,
+    base_name TEXT,
+    base_key TEXT,
+    -- Files only.
+    rev TEXT,
+    hash TEXT,
+    base_size INTEGER,
+    base_mtime_ns INTEGER,
+
+    -- The crawl (meta.epoch) that saw it last. -1: the feed removed it, and a later entry of
+    -- the same batch may bring it back elsewhere with the same id: a move.
+    seen INTEGER NOT NULL DEFAULT 0
+);
+-- One entry a name and folder; two names that fold to one key cannot live side by side.
+CREATE UNIQUE INDEX inode_place ON inode (parent, key);
+-- Listing in inode order, so that a position in a folder stays good while the folder changes.
+CREATE INDEX inode_listing ON inode (parent);
+-- Where the feed's paths lead.
+CREATE UNIQUE INDEX inode_base_place ON inode (base_parent, base_key);
+CREATE UNIQUE INDEX inode_id ON inode (id);
+CREATE INDEX inode_limbo ON inode (seen) WHERE seen < 0;
+CREATE INDEX inode_orphan ON inode (ino) WHERE parent IS NULL;
+
+CREATE TABLE staging (
+    -- Content that Dropbox does not have yet; one staging file an inode.
+    ino INTEGER PRIMARY KEY REFERENCES inode (ino),
+    -- Its name in the staging folder.
+    file TEXT NOT NULL UNIQUE,
+    -- The version that it was made from: the commit names it, and bytes that nobody wrote are
+    -- read from it. NULL: made from nothing.
+    from_rev TEXT,
+    from_hash TEXT,
+    from_size INTEGER,
+    -- Of that version, [0, base_limit) shows through where `extents` does not cover it.
+    base_limit INTEGER NOT NULL,
+    -- The ranges that the staging file holds (core.ranges).
+    extents BLOB NOT NULL
+);
+
+CREATE TABLE session (
+    -- An upload session under way: where to go on after a restart.
+    ino INTEGER PRIMARY KEY REFERENCES staging (ino),
+    session TEXT NOT NULL,
+    -- Bytes that Dropbox has confirmed.
+    sent INTEGER NOT NULL,
+    -- The hash of the whole content that is being sent; other content starts over.
+    hash TEXT NOT NULL
+);
+
+CREATE TABLE journal (
+    -- The order in which the work came.
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Whose local state differs from its base; one row an inode.
+    ino INTEGER NOT NULL UNIQUE REFERENCES inode (ino),
+    -- When it began to differ, ns since the epoch.
+    since_ns INTEGER NOT NULL,
+    -- How often Dropbox refused it, and its last reason, for people. Cleared by a new change.
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT
+);
+
+CREATE TABLE superseded (
+    -- Revisions (and ids of removed folders) that our own commits have replaced. The feed and a
+    -- crawl can bring them late; they must not turn the clock back.
+    token TEXT PRIMARY KEY,
+    at_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE meta (
+    -- cursor, epoch, crawl ("running", "done"), account, space_used, space_allocated.
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+INSERT INTO inode (ino, parent, name, key, kind, mtime_ns, ctime_ns) VALUES (1, 0, '', '', 1, 0, 0);
+"""
