@@ -1,0 +1,83 @@
+"""An inode as the rest of the program sees it: one row of the tree, read-only.
+
+Rows are decoded into immutable values, so that nobody can change the tree but by asking it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dbxfs.core.model import FileId, Rev
+
+ROOT_INO = 1
+
+FILE, FOLDER = 0, 1
+
+
+class Inode(msgspec.Struct, frozen=True):
+    """One row of table `inode`; the columns are explained in `schema`."""
+
+    ino: int
+    parent: int | None
+    name: str
+    key: str
+    kind: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int | None
+    read_only: int
+    downloadable: int
+    listed: int
+    id: FileId | None
+    base_parent: int | None
+    base_name: str | None
+    base_key: str | None
+    rev: Rev | None
+    hash: str | None
+    base_size: int | None
+    base_mtime_ns: int | None
+    seen: int
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.kind == FOLDER
+
+    @property
+    def on_dropbox(self) -> bool:
+        """Whether Dropbox has it, as far as is known."""
+        return self.id is not None
+
+    @property
+    def moved(self) -> bool:
+        """Whether its local place is not the one that Dropbox knows."""
+        return (self.parent, self.name) != (self.base_parent, self.base_name)
+
+
+COLUMNS = ", ".join(Inode.__struct_fields__)
+"""The columns in the order of `Inode`'s fields, for SELECT."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """The kernel's entry `name` in `parent` is no longer what it was; `ino` was there, if known."""
+
+    parent: int
+    name: str
+    ino: int = 0
+
+
+class Content(msgspec.Struct, frozen=True):
+    """The inode's bytes are others now: drop its pages and attributes."""
+
+    ino: int
+
+
+class Attributes(msgspec.Struct, frozen=True):
+    """The inode's attributes are others now; its bytes are not."""
+
+    ino: int
+
+
+Effect = Entry | Content | Attributes
+"""What a change that came from Dropbox makes stale in the kernel."""

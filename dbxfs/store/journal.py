@@ -1,0 +1,294 @@
+"""The journal: which inodes Dropbox does not know as programs see them, and its answers.
+
+The replicator asks for the facts of the next inode (`facts`), lets `core.plan` decide, makes the
+call and gives the answer back (`confirm_*`). Each answer is one transaction: base columns,
+staging and journal change together, so a kill finds either the old difference or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dbxfs.core.model import FileEntry, FolderEntry, Rev
+from dbxfs.core.names import fold
+from dbxfs.core.plan import Facts, Occupant
+
+from . import inode as effects
+from .inode import FILE, Effect, Inode
+from .remote import NO_BASE
+from .tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRow:
+    """One row of the journal."""
+
+    seq: int
+    ino: int
+    since_ns: int
+    attempts: int
+    error: str | None
+
+
+class Journal:
+    """The pending work of one tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._database = tree.database
+
+    # ---- Questions ----
+
+    def rows(self) -> list[PendingRow]:
+        """All pending inodes, oldest first."""
+        cursor = self._database.execute(
+            "SELECT seq, ino, since_ns, attempts, error FROM journal ORDER BY seq"
+        )
+        return [PendingRow(*row) for row in cursor]
+
+    def row(self, ino: int) -> PendingRow | None:
+        """What the journal has of one inode."""
+        row = self._database.execute(
+            "SELECT seq, ino, since_ns, attempts, error FROM journal WHERE ino = ?", ino
+        ).fetchone()
+        return PendingRow(*row) if row else None
+
+    def count(self) -> int:
+        """How many inodes are pending."""
+        (count,) = self._database.execute("SELECT count(*) FROM journal").fetchone()
+        return int(count)
+
+    def facts(self, ino: int) -> Facts:
+        """All that decides about the inode's next step."""
+        inode = self._tree.get(ino)
+        base = self._tree.base_path(ino)
+        if inode.parent is None:
+            return Facts(
+                ino=ino,
+                is_folder=inode.is_folder,
+                name=None,
+                base=base,
+                rev=inode.rev,
+                removed_with=self._unlinked_folder(inode),
+                must_leave=self._linked_below(ino) if inode.is_folder else None,
+            )
+        staged = self._database.execute("SELECT from_rev FROM staging WHERE ino = ?", ino)
+        staging = staged.fetchone()
+        return Facts(
+            ino=ino,
+            is_folder=inode.is_folder,
+            name=inode.name,
+            parent=inode.parent,
+            folder=self._tree.base_path(inode.parent),
+            base=base,
+            rev=inode.rev,
+            moved=inode.base_parent is not None and inode.moved,
+            same_key=(inode.parent, inode.key) == (inode.base_parent, inode.base_key),
+            content=staging is not None,
+            from_rev=staging[0] if staging else None,
+            occupant=self._occupant(inode),
+        )
+
+    def _occupant(self, inode: Inode) -> Occupant | None:
+        other = self._tree.select_one(
+            "base_parent = ? AND base_key = ? AND ino != ?", inode.parent, inode.key, inode.ino
+        )
+        if other is None:
+            return None
+        return Occupant(ino=other.ino, unlinked=other.parent is None, rev=other.rev)
+
+    def _unlinked_folder(self, inode: Inode) -> int | None:
+        """The folder that Dropbox has it in, when that is to be deleted too."""
+        folder = None if inode.base_parent is None else self._tree.find(inode.base_parent)
+        return folder.ino if folder is not None and folder.parent is None else None
+
+    def _linked_below(self, folder: int) -> int | None:
+        """Something that Dropbox has below an unlinked folder and that programs still see."""
+        row = self._database.execute(
+            "WITH RECURSIVE below (ino, parent) AS ("
+            " SELECT ino, parent FROM inode WHERE base_parent = ?"
+            " UNION ALL SELECT inode.ino, inode.parent FROM inode"
+            " JOIN below ON inode.base_parent = below.ino WHERE below.parent IS NULL"
+            ") SELECT ino FROM below WHERE parent IS NOT NULL LIMIT 1",
+            folder,
+        ).fetchone()
+        return row[0] if row else None
+
+    # ---- Answers ----
+
+    def done(self, ino: int) -> None:
+        """Local and base agree: the inode leaves the journal."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM journal WHERE ino = ?", ino)
+            self._tree.drop_unused(ino)
+
+    def refused(self, ino: int, reason: str) -> None:
+        """Dropbox refused it, or would: keep the work and the reason."""
+        self._database.execute(
+            "UPDATE journal SET attempts = attempts + 1, error = ? WHERE ino = ?", reason, ino
+        )
+
+    def confirm_place(self, ino: int, entry: FileEntry | FolderEntry, parent: int) -> None:
+        """A folder was created or something moved: Dropbox now has it at `entry` in `parent`."""
+        with self._database.transaction():
+            inode = self._tree.get(ino)
+            if isinstance(entry, FileEntry) and inode.rev is not None:
+                # A move gives a new revision; what was made from the old one is still current.
+                self._database.execute(
+                    "UPDATE staging SET from_rev = ? WHERE ino = ? AND from_rev = ?",
+                    entry.rev,
+                    ino,
+                    inode.rev,
+                )
+            self._set_base(inode, entry, parent)
+
+    def confirm_upload(
+        self, ino: int, entry: FileEntry, *, parent: int, name: str, current: bool
+    ) -> list[Effect]:
+        """Content was committed as `entry`, sent for `name` in `parent`.
+
+        `current`: nothing was written since, so that the staging can go. Otherwise what is staged
+        is from now on made from this commit. Gives what the kernel has to drop.
+        """
+        changed: list[Effect] = []
+        with self._database.transaction():
+            inode = self._tree.get(ino)
+            self._release_identity(entry, ino)
+            if inode.id is not None and inode.id != entry.id:
+                changed += self._part_from_base(inode, entry)
+            elif fold(entry.name) != fold(name):
+                changed += self._follow_name(inode, entry)
+            self._set_base(self._tree.get(ino), entry, parent)
+            self._database.execute("DELETE FROM session WHERE ino = ?", ino)
+            if current:
+                self._database.execute("DELETE FROM staging WHERE ino = ?", ino)
+                self._tree.update(ino, size=entry.size)
+            else:
+                self._database.execute(
+                    "UPDATE staging SET from_rev = ?, from_hash = ?, from_size = ?, base_limit = 0"
+                    " WHERE ino = ?",
+                    entry.rev,
+                    entry.content_hash,
+                    entry.size,
+                    ino,
+                )
+        return changed
+
+    def confirm_delete(self, ino: int) -> None:
+        """Dropbox no longer has it, nor anything below."""
+        with self._database.transaction():
+            for gone in self._base_subtree(ino):
+                inode = self._tree.get(gone)
+                self._supersede(inode)
+                self._tree.update(gone, **NO_BASE)
+                if inode.parent is None:
+                    self._database.execute("DELETE FROM journal WHERE ino = ?", gone)
+                    self._tree.drop_unused(gone)
+
+    def give_up_delete(self, ino: int) -> list[Effect]:
+        """It changed elsewhere since it was deleted here: bring the entry back."""
+        with self._database.transaction():
+            inode = self._tree.get(ino)
+            if inode.parent is not None or inode.base_parent is None or inode.base_name is None:
+                return []
+            if self._tree.child(inode.base_parent, inode.base_name) is None:
+                self._tree.update(
+                    ino, parent=inode.base_parent, name=inode.base_name, key=inode.base_key
+                )
+            self._database.execute("DELETE FROM journal WHERE ino = ?", ino)
+        return [effects.Entry(inode.base_parent, inode.base_name, 0)]
+
+    # ---- Inside ----
+
+    def _set_base(self, inode: Inode, entry: FileEntry | FolderEntry, parent: int) -> None:
+        if not isinstance(entry, FileEntry) or entry.rev != inode.rev:
+            self._supersede(inode)
+        columns: dict[str, object] = {
+            "id": entry.id,
+            "base_parent": parent,
+            "base_name": entry.name,
+            "base_key": fold(entry.name),
+            "seen": int(self._database.get_meta("epoch") or 0),
+        }
+        if isinstance(entry, FileEntry):
+            columns |= {
+                "rev": entry.rev,
+                "hash": entry.content_hash,
+                "base_size": entry.size,
+                "base_mtime_ns": entry.client_modified_ns,
+            }
+        self._tree.update(inode.ino, **columns)
+
+    def _release_identity(self, entry: FileEntry, ino: int) -> None:
+        """The file that this commit replaced was unlinked here: its identity has a new inode."""
+        for other in list(self._tree.select("id = ? AND ino != ?", entry.id, ino)):
+            self._supersede(other)
+            self._tree.update(other.ino, **NO_BASE)
+            if other.parent is None:
+                self._database.execute("DELETE FROM journal WHERE ino = ?", other.ino)
+                self._tree.drop_unused(other.ino)
+            else:
+                self._tree.mark_pending(other.ino)
+
+    def _part_from_base(self, inode: Inode, entry: FileEntry) -> list[Effect]:
+        """The commit became a conflicted copy: what Dropbox has at the old name gets an inode."""
+        base = {
+            name: getattr(inode, name)
+            for name in (
+                "id",
+                "base_parent",
+                "base_name",
+                "base_key",
+                "rev",
+                "hash",
+                "base_size",
+                "base_mtime_ns",
+                "seen",
+            )
+        }
+        self._tree.update(inode.ino, **NO_BASE)
+        changed = self._follow_name(inode, entry)
+        free = self._tree.child(inode.base_parent or 0, inode.base_name or "") is None
+        self._tree.insert(
+            parent=inode.base_parent if free else None,
+            name=inode.base_name,
+            key=inode.base_key,
+            kind=FILE,
+            size=inode.base_size,
+            mtime_ns=inode.base_mtime_ns,
+            ctime_ns=self._tree.clock(),
+            **base,
+        )
+        return changed
+
+    def _follow_name(self, inode: Inode, entry: FileEntry) -> list[Effect]:
+        """The server chose another name: programs see it under that."""
+        if inode.parent is None or self._tree.child(inode.parent, entry.name) is not None:
+            return []
+        self._tree.update(inode.ino, name=entry.name, key=fold(entry.name))
+        return [
+            effects.Entry(inode.parent, inode.name, inode.ino),
+            effects.Entry(inode.parent, entry.name, 0),
+        ]
+
+    def _base_subtree(self, ino: int) -> Iterable[int]:
+        rows = self._database.execute(
+            "WITH RECURSIVE below (ino) AS (SELECT ? UNION ALL"
+            " SELECT inode.ino FROM inode JOIN below ON inode.base_parent = below.ino)"
+            " SELECT ino FROM below",
+            ino,
+        ).fetchall()
+        return [row[0] for row in reversed(rows)]
+
+    def _supersede(self, inode: Inode) -> None:
+        """While a crawl goes on, remember what it may still report though it is past."""
+        token: Rev | str | None = inode.rev if inode.rev is not None else None
+        if token is None and inode.is_folder and inode.parent is None:
+            token = inode.id
+        if token is not None and self._database.get_meta("crawl") != "done":
+            self._database.execute(
+                "INSERT OR IGNORE INTO superseded (token, at_ns) VALUES (?, ?)",
+                token,
+                self._tree.clock(),
+            )

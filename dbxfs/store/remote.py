@@ -1,0 +1,431 @@
+"""The tree as Dropbox changes it: pages of the feed, of a crawl, and listings on demand.
+
+A page is applied as one transaction together with its cursor, so a kill between two pages costs
+nothing. Entries are applied in order, as the API reference asks: a file or folder at a path takes
+that place, a deletion takes what is below with it. What a deletion takes is first put into
+*limbo* (`seen = -1`) and dropped only at the end of the batch: a move arrives as a deletion and
+an addition with the same id, maybe on different pages, and must keep its inode.
+
+A crawl (the first one, or another one after a cursor reset) numbers itself, and each entry that
+it lists is stamped with the number; what bears an older one when it ends is gone from Dropbox.
+So a reset costs a difference, not the tree.
+
+What was decided in `core.reconcile` is carried out here. The methods give the kernel entries that
+became stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from dbxfs.core import reconcile
+from dbxfs.core.model import (
+    Cursor,
+    DeletedEntry,
+    Entry,
+    FileEntry,
+    FolderEntry,
+    Page,
+    RemotePath,
+)
+from dbxfs.core.names import fold
+
+from . import inode as effects
+from .inode import FILE, FOLDER, ROOT_INO, Effect, Inode
+from .tree import Tree
+
+LIMBO = -1
+
+NO_BASE: dict[str, object] = dict.fromkeys(
+    ("id", "base_parent", "base_name", "base_key", "rev", "hash", "base_size", "base_mtime_ns")
+)
+
+
+class RemoteChanges:
+    """Applies to a tree what Dropbox reports."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._database = tree.database
+        self._effects: list[Effect] = []
+        self._touched: set[int] = set()
+        self._folders: dict[str, int] = {}
+        self._epoch = int(self._database.get_meta("epoch") or 0)
+        self._quiet = False
+
+    # ---- The feed's position ----
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where the feed goes on; None: a crawl has to begin."""
+        value = self._database.get_meta("cursor")
+        return None if value is None else Cursor(value)
+
+    @property
+    def crawling(self) -> bool:
+        """Whether the pages that come now are those of a crawl."""
+        return self._database.get_meta("crawl") != "done"
+
+    @property
+    def complete(self) -> bool:
+        """Whether one crawl was ever finished: every folder's entries are known."""
+        return self._database.get_meta("crawled") == "1"
+
+    def begin_crawl(self) -> None:
+        """Forget the cursor, keep the tree; the next page is a crawl's first."""
+        with self._database.transaction():
+            self._epoch += 1
+            self._database.set_meta("epoch", str(self._epoch))
+            self._database.set_meta("crawl", "running")
+            self._database.set_meta("cursor", None)
+
+    # ---- Pages ----
+
+    def apply_page(self, page: Page) -> list[Effect]:
+        """Apply a page of the crawl or the feed and store its cursor; all or nothing."""
+        crawling = self.crawling
+        self._quiet = crawling and not self.complete
+        with self._change():
+            for entry in page.entries:
+                self._apply(entry)
+            if not page.has_more:
+                if crawling:
+                    self._end_crawl()
+                self._drop_limbo()
+            self._database.set_meta("cursor", page.cursor)
+        return self._take_effects()
+
+    def apply_listing(self, folder: int, entries: Iterable[Entry]) -> list[Effect]:
+        """Apply the complete listing of one folder that the crawl has not reached.
+
+        Where something local is pending at a name, the crawl decides later: a listing can come
+        between a commit and its reply.
+        """
+        self._quiet = True
+        with self._change():
+            for entry in entries:
+                if isinstance(entry, DeletedEntry):
+                    continue
+                occupant = self._tree.child(folder, entry.name)
+                if occupant is None or not self._is_journaled(occupant.ino):
+                    self._apply(entry)
+            self._tree.update(folder, listed=1)
+        return self._take_effects()
+
+    # ---- One entry ----
+
+    def _apply(self, entry: Entry) -> None:
+        if isinstance(entry, DeletedEntry):
+            inode = self._at_base_path(entry.path)
+            if inode is not None:
+                self._delete(inode)
+            return
+        if self._is_superseded(entry):
+            self._database.execute(
+                "UPDATE inode SET seen = ? WHERE id = ? AND seen >= 0", self._epoch, entry.id
+            )
+            return
+        parent, key = self._place_of(entry.path)
+        known = self._tree.select_one("id = ?", entry.id)
+        at_place = self._at_base_place(parent, key)
+        if at_place is not None and (known is None or at_place.ino != known.ino):
+            if known is None and self._is_same_folder(at_place, entry):
+                known = at_place
+            else:
+                self._delete(at_place)
+        if known is None:
+            self._add(entry, parent, key)
+        else:
+            self._change_known(known, entry, parent, key)
+
+    def _is_same_folder(self, inode: Inode, entry: FileEntry | FolderEntry) -> bool:
+        """A folder that is reported where one stands: it stays, its children with it."""
+        return inode.is_folder and isinstance(entry, FolderEntry)
+
+    def _add(self, entry: FileEntry | FolderEntry, parent: int, key: str) -> None:
+        self._revive(parent)
+        merged = self._clear_place(parent, key, entry)
+        base = self._base_columns(entry, parent, key)
+        if merged is not None:
+            self._tree.update(merged.ino, listed=0 if self._quiet else 1, **base)
+            self._database.execute("DELETE FROM journal WHERE ino = ?", merged.ino)
+            return
+        now = self._tree.clock()
+        if isinstance(entry, FileEntry):
+            shown = {"size": entry.size, "mtime_ns": entry.client_modified_ns, "kind": FILE}
+        else:
+            shown = {"size": 0, "mtime_ns": now, "kind": FOLDER}
+        ino = self._tree.insert(
+            parent=parent,
+            name=entry.name,
+            key=key,
+            ctime_ns=now,
+            listed=0 if self._quiet else 1,
+            **shown,
+            **base,
+        )
+        if isinstance(entry, FolderEntry):
+            self._folders[entry.path] = ino
+        self._stale_entry(parent, entry.name, 0)
+
+    def _change_known(
+        self, inode: Inode, entry: FileEntry | FolderEntry, parent: int, key: str
+    ) -> None:
+        pending = self.pending(inode)
+        content_changed = isinstance(entry, FileEntry) and entry.content_hash != inode.hash
+        follow = reconcile.on_entry(pending, content_changed=content_changed)
+        columns = self._base_columns(entry, parent, key)
+        if follow.content and content_changed and isinstance(entry, FileEntry):
+            columns |= {
+                "size": entry.size,
+                "mtime_ns": entry.client_modified_ns,
+                "ctime_ns": self._tree.clock(),
+            }
+            self._effects.append(effects.Content(inode.ino))
+        if follow.revive:
+            self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
+        came_back = inode.seen == LIMBO and not pending.deletion
+        here = (inode.parent, inode.name) == (parent, entry.name)
+        if (follow.place or came_back) and not here:
+            self._revive(parent)
+            self._clear_place(parent, key, entry, but=inode.ino)
+            columns |= {"parent": parent, "name": entry.name, "key": key}
+            if inode.parent is not None:
+                self._stale_entry(inode.parent, inode.name, inode.ino)
+            self._stale_entry(parent, entry.name, 0)
+        if inode.is_folder:
+            self._folders.clear()
+        self._tree.update(inode.ino, **columns)
+
+    def _base_columns(
+        self, entry: FileEntry | FolderEntry, parent: int, key: str
+    ) -> dict[str, object]:
+        columns: dict[str, object] = {
+            "id": entry.id,
+            "base_parent": parent,
+            "base_name": entry.name,
+            "base_key": key,
+            "read_only": int(entry.read_only),
+            "seen": self._epoch,
+        }
+        if isinstance(entry, FileEntry):
+            columns |= {
+                "rev": entry.rev,
+                "hash": entry.content_hash,
+                "base_size": entry.size,
+                "base_mtime_ns": entry.client_modified_ns,
+                "downloadable": int(entry.downloadable),
+            }
+        return columns
+
+    # ---- Deletions ----
+
+    def _delete(self, inode: Inode) -> None:
+        """Dropbox no longer has it, nor what was below."""
+        if inode.is_folder:
+            self._folders.clear()
+        self._remove(inode)
+
+    def _remove(self, inode: Inode, *, top: bool = True) -> None:
+        """Carry out a remote deletion, from below upwards."""
+        if inode.is_folder:
+            for child in list(self._tree.select("base_parent = ?", inode.ino)):
+                self._remove(child, top=False)
+        pending = self.pending(inode)
+        survivors = inode.is_folder and not pending.deletion and self._has_survivors(inode.ino)
+        fate = reconcile.on_deleted(pending, holds_survivors=survivors)
+        if fate is reconcile.Fate.KEEP_AS_NEW:
+            self._tree.update(inode.ino, **NO_BASE)
+            self._tree.mark_pending(inode.ino)
+            return
+        self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
+        gone: dict[str, object] = {"base_parent": None, "base_name": None, "base_key": None}
+        if top and inode.parent is not None:
+            # What is below keeps its place in the folder: should the folder come back under
+            # another name, its children are there at once.
+            self._stale_entry(inode.parent, inode.name, inode.ino)
+            gone["parent"] = None
+        self._tree.update(inode.ino, seen=LIMBO, **gone)
+
+    def _has_survivors(self, folder: int) -> bool:
+        return (
+            self._database.execute(
+                "SELECT 1 FROM inode WHERE parent = ? AND seen >= 0 LIMIT 1", folder
+            ).fetchone()
+            is not None
+        )
+
+    def _drop_limbo(self) -> None:
+        for inode in list(self._tree.select("seen < 0")):
+            if inode.parent is not None:
+                self._stale_entry(inode.parent, inode.name, inode.ino)
+            self._tree.update(inode.ino, seen=self._epoch, parent=None, **NO_BASE)
+            self._tree.drop_unused(inode.ino)
+
+    def _end_crawl(self) -> None:
+        """What this crawl did not list is gone."""
+        missed = self._database.execute(
+            "SELECT ino FROM inode WHERE base_parent IS NOT NULL AND seen >= 0 AND seen != ?",
+            self._epoch,
+        ).fetchall()
+        for (ino,) in missed:
+            inode = self._tree.find(ino)
+            if inode is not None and inode.base_parent is not None:
+                self._delete(inode)
+        self._database.set_meta("crawl", "done")
+        self._database.set_meta("crawled", "1")
+        self._database.execute("DELETE FROM superseded")
+
+    # ---- Places ----
+
+    def _place_of(self, path: RemotePath) -> tuple[int, str]:
+        """The folder and key that a path names; folders that are missing are made."""
+        folder, _, name = path.rpartition("/")
+        return self._folder_at(folder), fold(name)
+
+    def _folder_at(self, path: str) -> int:
+        if path == "":
+            return ROOT_INO
+        ino = self._folders.get(path)
+        if ino is not None:
+            return ino
+        upper, _, name = path.rpartition("/")
+        parent, key = self._folder_at(upper), fold(name)
+        found = self._at_base_place(parent, key)
+        if found is not None and not found.is_folder:
+            self._delete(found)
+            found = None
+        ino = self._make_unreported_folder(parent, name, key) if found is None else found.ino
+        self._folders[path] = ino
+        return ino
+
+    def _make_unreported_folder(self, parent: int, name: str, key: str) -> int:
+        """A folder that Dropbox names only as part of a path; its own entry is still to come."""
+        self._revive(parent)
+        base: dict[str, object] = {
+            "base_parent": parent,
+            "base_name": name,
+            "base_key": key,
+            "seen": self._epoch,
+        }
+        merged = self._clear_place(parent, key, None)
+        if merged is not None:
+            self._tree.update(merged.ino, **base)
+            return merged.ino
+        now = self._tree.clock()
+        self._stale_entry(parent, name, 0)
+        return self._tree.insert(
+            parent=parent,
+            name=name,
+            key=key,
+            kind=FOLDER,
+            mtime_ns=now,
+            ctime_ns=now,
+            listed=0 if self._quiet else 1,
+            **base,
+        )
+
+    def _at_base_path(self, path: RemotePath) -> Inode | None:
+        at: Inode | None = None
+        ino = ROOT_INO
+        for name in path.split("/")[1:]:
+            at = self._at_base_place(ino, fold(name))
+            if at is None:
+                return None
+            ino = at.ino
+        return at
+
+    def _at_base_place(self, parent: int, key: str) -> Inode | None:
+        return self._tree.select_one("base_parent = ? AND base_key = ?", parent, key)
+
+    def _clear_place(
+        self, parent: int, key: str, entry: FileEntry | FolderEntry | None, but: int = 0
+    ) -> Inode | None:
+        """Make the local name free for a remote entry; gives the inode to merge with, if any."""
+        occupant = self._tree.select_one("parent = ? AND key = ?", parent, key)
+        if occupant is None or occupant.ino == but:
+            return None
+        verdict = reconcile.on_collision(
+            local_folder=occupant.is_folder,
+            remote_folder=not isinstance(entry, FileEntry),
+            local_has_base=occupant.base_parent is not None,
+        )
+        if verdict is reconcile.Collision.MERGE and not but:
+            return occupant
+        self._step_aside(occupant)
+        return None
+
+    def _step_aside(self, inode: Inode) -> None:
+        assert inode.parent is not None  # noqa: S101
+        attempt = 0
+        name = reconcile.conflicted_name(inode.name, attempt)
+        while self._tree.child(inode.parent, name) is not None:
+            attempt += 1
+            name = reconcile.conflicted_name(inode.name, attempt)
+        self._tree.update(inode.ino, name=name, key=fold(name))
+        self._tree.mark_pending(inode.ino)
+        self._stale_entry(inode.parent, inode.name, inode.ino)
+        self._stale_entry(inode.parent, name, 0)
+
+    def _revive(self, folder: int) -> None:
+        """Give up the pending deletion of a folder into which something came from elsewhere."""
+        inode = self._tree.get(folder)
+        if inode.parent is not None or inode.base_parent is None or inode.base_name is None:
+            return
+        self._revive(inode.base_parent)
+        key = fold(inode.base_name)
+        self._clear_place(inode.base_parent, key, None, but=folder)
+        self._tree.update(folder, parent=inode.base_parent, name=inode.base_name, key=key)
+        self._database.execute("DELETE FROM journal WHERE ino = ?", folder)
+        self._stale_entry(inode.base_parent, inode.base_name, 0)
+
+    # ---- Facts ----
+
+    def pending(self, inode: Inode) -> reconcile.Pending:
+        """What Dropbox does not know yet of the inode."""
+        if inode.parent is None:
+            return reconcile.Pending(deletion=self._is_journaled(inode.ino))
+        return reconcile.Pending(
+            content=self._has("staging", inode.ino),
+            place=inode.base_parent is not None and inode.moved,
+        )
+
+    def _is_journaled(self, ino: int) -> bool:
+        return self._has("journal", ino)
+
+    def _has(self, table: str, ino: int) -> bool:
+        row = self._database.execute(f"SELECT 1 FROM {table} WHERE ino = ?", ino)  # noqa: S608
+        return row.fetchone() is not None
+
+    def _is_superseded(self, entry: FileEntry | FolderEntry) -> bool:
+        token = entry.rev if isinstance(entry, FileEntry) else entry.id
+        return (
+            self._database.execute("SELECT 1 FROM superseded WHERE token = ?", token).fetchone()
+            is not None
+        )
+
+    # ---- The frame of a change ----
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        self._effects, self._touched, self._folders = [], set(), {}
+        try:
+            with self._database.transaction():
+                yield
+                now = self._tree.clock()
+                for ino in self._touched:
+                    self._tree.update(ino, mtime_ns=now, ctime_ns=now)
+                    self._effects.append(effects.Attributes(ino))
+        except BaseException:
+            self._tree.forget_hot()
+            raise
+
+    def _stale_entry(self, parent: int, name: str, ino: int) -> None:
+        self._effects.append(effects.Entry(parent, name, ino))
+        if not self._quiet:
+            self._touched.add(parent)
+
+    def _take_effects(self) -> list[Effect]:
+        taken, self._effects = self._effects, []
+        return taken

@@ -1,0 +1,280 @@
+"""Dirty bytes: content that programs wrote and Dropbox does not have yet.
+
+One staging file an inode, in the state directory and never in the cache. It is sparse: it holds
+the ranges that were written (`extents`); below `base_limit` the version that it was made from
+shows through where nothing was written; everything else up to the size is zeros. So the first
+write to a large file moves no bytes, and one that is rewritten whole never does.
+
+While a program writes, size, times and extents live in the `StagedFile` and cost no transaction.
+`Staging.record` (at flush and fsync) makes them a row of the database; what was recorded survives
+a kill. `generation` counts the changes, so that an upload can tell whether what it sent is still
+what is there.
+
+Reads and writes go to the page cache but may block on a busy disk: they are called from threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from dbxfs.core.content_hash import ContentHasher
+from dbxfs.core.model import Rev
+from dbxfs.core.ranges import Ranges
+
+from .inode import Inode
+from .tree import Tree, TreeError
+
+COPY_BYTES = 1024 * 1024
+
+
+class StagedFile:
+    """The staged content of one inode."""
+
+    def __init__(
+        self,
+        ino: int,
+        path: Path,
+        *,
+        size: int,
+        mtime_ns: int,
+        from_rev: Rev | None = None,
+        from_hash: str | None = None,
+        from_size: int = 0,
+        base_limit: int = 0,
+        extents: Ranges | None = None,
+    ) -> None:
+        self.ino = ino
+        self.path = path
+        self.size = size
+        self.mtime_ns = mtime_ns
+        self.from_rev = from_rev
+        self.from_hash = from_hash
+        self.from_size = from_size
+        self.base_limit = base_limit
+        self.extents = Ranges() if extents is None else extents
+        self.generation = 0
+        self.recorded = -1
+        """The generation that the database knows."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o600)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the database does not know the last change."""
+        return self.recorded != self.generation
+
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The ranges in [start, end) that are to be read from the version it was made from."""
+        return self.extents.missing(start, min(end, self.base_limit))
+
+    def write(self, offset: int, data: bytes | memoryview, now: int) -> int:
+        """Put bytes at an offset. Blocks. `OSError` (ENOSPC…) leaves the content as it was."""
+        view = memoryview(data)
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._descriptor, view[done:], offset + done)
+        end = offset + len(view)
+        self.extents = self.extents.add(offset, end)
+        self.size = max(self.size, end)
+        self._changed(now)
+        return len(view)
+
+    def fill(self, offset: int, data: bytes | memoryview) -> None:
+        """Put bytes of the version it was made from where nothing was written meanwhile. Blocks."""
+        view = memoryview(data)
+        for start, end in self.missing(offset, offset + len(view)):
+            os.pwrite(self._descriptor, view[start - offset : end - offset], start)
+            self.extents = self.extents.add(start, end)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes as staged, zeros where there are none. Blocks."""
+        length = max(0, min(length, self.size - offset))
+        data = os.pread(self._descriptor, length, offset)
+        return data + bytes(length - len(data))
+
+    def truncate(self, size: int, now: int) -> None:
+        """Cut, or extend with zeros. Blocks."""
+        os.ftruncate(self._descriptor, size)
+        self.extents = self.extents.clip(size)
+        self.base_limit = min(self.base_limit, size)
+        self.size = size
+        self._changed(now)
+
+    def sync(self) -> None:
+        """Bring the bytes to the disk itself. Blocks."""
+        os.fdatasync(self._descriptor)
+
+    def chunks(self, start: int, end: int, size: int = COPY_BYTES) -> Iterator[bytes]:
+        """The bytes of [start, end) in pieces. Blocks."""
+        for offset in range(start, end, size):
+            yield self.read(offset, min(size, end - offset))
+
+    def content_hash(self) -> str:
+        """The content hash of all of it. Blocks, for long when it is large."""
+        hasher = ContentHasher()
+        for chunk in self.chunks(0, self.size):
+            hasher.update(chunk)
+        return hasher.hexdigest()
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _changed(self, now: int) -> None:
+        self.mtime_ns = now
+        self.generation += 1
+
+
+class Staging:
+    """All staged content of a mount."""
+
+    def __init__(self, tree: Tree, folder: Path) -> None:
+        """`folder` exists and is private."""
+        self._tree = tree
+        self._database = tree.database
+        self._folder = folder
+        self._open: dict[int, StagedFile] = {}
+        self._serial = 0
+
+    def get(self, ino: int) -> StagedFile | None:
+        """The inode's staged content, opened when it is asked for first."""
+        staged = self._open.get(ino)
+        if staged is not None:
+            return staged
+        row = self._database.execute(
+            "SELECT file, from_rev, from_hash, from_size, base_limit, extents"
+            " FROM staging WHERE ino = ?",
+            ino,
+        ).fetchone()
+        if row is None:
+            return None
+        file, from_rev, from_hash, from_size, base_limit, extents = row
+        path = self._folder / file
+        if not path.exists():
+            raise TreeError(errno.EIO, f"the staging file of inode {ino} is gone: {path}")
+        inode = self._tree.get(ino)
+        staged = StagedFile(
+            ino,
+            path,
+            size=inode.size,
+            mtime_ns=inode.mtime_ns,
+            from_rev=from_rev,
+            from_hash=from_hash,
+            from_size=from_size or 0,
+            base_limit=base_limit,
+            extents=Ranges.from_bytes(extents),
+        )
+        staged.recorded = staged.generation
+        self._open[ino] = staged
+        return staged
+
+    def begin(self, inode: Inode) -> StagedFile:
+        """The inode's staged content, made from its current version when there is none yet."""
+        staged = self.get(inode.ino)
+        if staged is not None:
+            return staged
+        self._serial += 1
+        path = self._folder / f"{inode.ino}-{self._tree.clock():x}-{self._serial}"
+        staged = StagedFile(
+            inode.ino,
+            path,
+            size=inode.size,
+            mtime_ns=inode.mtime_ns,
+            from_rev=inode.rev,
+            from_hash=inode.hash,
+            from_size=inode.size,
+            base_limit=inode.size,
+        )
+        # Nothing is written yet: there is nothing to record.
+        staged.recorded = staged.generation
+        self._open[inode.ino] = staged
+        return staged
+
+    def record(self, staged: StagedFile) -> None:
+        """Make what was written part of the tree: from here on it survives a kill."""
+        with self._database.transaction():
+            self._tree.update(
+                staged.ino,
+                size=staged.size,
+                mtime_ns=staged.mtime_ns,
+                ctime_ns=self._tree.clock(),
+            )
+            self._database.execute(
+                "INSERT OR REPLACE INTO staging"
+                " (ino, file, from_rev, from_hash, from_size, base_limit, extents)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                staged.ino,
+                staged.path.name,
+                staged.from_rev,
+                staged.from_hash,
+                staged.from_size,
+                staged.base_limit,
+                staged.extents.to_bytes(),
+            )
+            if self._tree.get(staged.ino).parent is not None:
+                self._tree.mark_pending(staged.ino)
+        staged.recorded = staged.generation
+
+    def committed(self, staged: StagedFile, *, rev: Rev, content_hash: str | None) -> None:
+        """It was written to since the commit: what is there now was made from that commit."""
+        staged.from_rev, staged.from_hash = rev, content_hash
+        staged.from_size, staged.base_limit = staged.size, 0
+
+    def release(self, ino: int) -> Path | None:
+        """Let go of staged content that Dropbox has; gives the file, for the caller to remove."""
+        staged = self._open.pop(ino, None)
+        if staged is None:
+            return None
+        staged.close()
+        return staged.path
+
+    def abandon_unwritten(self, ino: int) -> None:
+        """Nobody has it open any more: drop what was begun and never recorded, and idle ones."""
+        staged = self._open.get(ino)
+        if staged is None or staged.dirty:
+            return
+        row = self._database.execute("SELECT 1 FROM staging WHERE ino = ?", ino).fetchone()
+        path = self.release(ino)
+        if row is None and path is not None:
+            path.unlink(missing_ok=True)
+
+    def recover_strays(self, recovered: Path) -> list[Path]:
+        """At start: staging files that no row names. Blocks.
+
+        Those whose content the tree knows are removed; the others hold bytes that a program had
+        written when the daemon died, and are moved to `recovered`, which is made when needed.
+        """
+        named = {file for (file,) in self._database.execute("SELECT file FROM staging")}
+        moved = []
+        for path in sorted(self._folder.iterdir()):
+            if path.name in named:
+                continue
+            if path.stat().st_size == 0 or self._is_known(path):
+                path.unlink()
+                continue
+            recovered.mkdir(mode=0o700, exist_ok=True)
+            target = recovered / path.name
+            shutil.move(path, target)
+            moved.append(target)
+        return moved
+
+    def _is_known(self, path: Path) -> bool:
+        hasher = ContentHasher()
+        with path.open("rb") as file:
+            while chunk := file.read(COPY_BYTES):
+                hasher.update(chunk)
+        return self._tree.select_one("hash = ?", hasher.hexdigest()) is not None
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        for staged in self._open.values():
+            with contextlib.suppress(OSError):
+                staged.close()
+        self._open.clear()

@@ -1,0 +1,336 @@
+"""The tree as programs change it: local operations, each one transaction with its journal row.
+
+Everything that the kernel asks is answered from here without a request. A few thousand inodes
+that are asked for again and again are kept decoded (`_hot`); every change goes through this class
+or its siblings (`remote`, `journal`), which drop what they touch, so the rest of the program
+never meets a stale one.
+
+Names are told apart by key: creating `A` where `a` is finds `a`. A rename onto the same inode's
+own key changes the spelling.
+
+The clock is given, and gives nanoseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from dbxfs.core.model import ROOT, RemotePath, join
+from dbxfs.core.names import fold
+
+from .database import Database
+from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, Inode
+
+HOT_INODES = 8192
+
+
+class TreeError(OSError):
+    """A local operation that the tree refuses; `errno` says why, as POSIX does."""
+
+
+class Tree:
+    """The inodes of one mount, and every local change of names and attributes."""
+
+    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
+        """`clock`: nanoseconds since the epoch."""
+        self.database = database
+        self.clock = clock
+        self.in_use: Callable[[int], bool] = lambda ino: False
+        self.on_pending: Callable[[int], None] = lambda ino: None
+        self._hot: OrderedDict[int, Inode] = OrderedDict()
+
+    # ---- Questions ----
+
+    def get(self, ino: int) -> Inode:
+        """The inode; `TreeError(ENOENT)` where there is none."""
+        inode = self.find(ino)
+        if inode is None:
+            raise TreeError(errno.ENOENT, "no such inode")
+        return inode
+
+    def find(self, ino: int) -> Inode | None:
+        """The inode, or None."""
+        inode = self._hot.get(ino)
+        if inode is not None:
+            self._hot.move_to_end(ino)
+            return inode
+        inode = self.select_one("ino = ?", ino)
+        if inode is not None:
+            self._hot[ino] = inode
+            if len(self._hot) > HOT_INODES:
+                self._hot.popitem(last=False)
+        return inode
+
+    def child(self, parent: int, name: str) -> Inode | None:
+        """What programs see under that name, in any case."""
+        return self.select_one("parent = ? AND key = ?", parent, fold(name))
+
+    def children(self, parent: int, after: int = 0, limit: int = -1) -> list[Inode]:
+        """The folder's entries with an inode number above `after`, in that order."""
+        return list(
+            self.select("parent = ? AND ino > ? ORDER BY ino LIMIT ?", parent, after, limit)
+        )
+
+    def has_children(self, ino: int) -> bool:
+        """Whether anything is in the folder."""
+        return (
+            self.database.execute("SELECT 1 FROM inode WHERE parent = ? LIMIT 1", ino).fetchone()
+            is not None
+        )
+
+    def path(self, ino: int) -> RemotePath:
+        """The local place as a path; `TreeError(ENOENT)` when it is unlinked or below such."""
+        names = []
+        while ino != ROOT_INO:
+            inode = self.get(ino)
+            if inode.parent is None:
+                raise TreeError(errno.ENOENT, "unlinked")
+            names.append(inode.name)
+            ino = inode.parent
+        return _as_path(names)
+
+    def base_path(self, ino: int) -> RemotePath | None:
+        """Where Dropbox has it; None where Dropbox has not, or not its folder."""
+        names = []
+        while ino != ROOT_INO:
+            inode = self.get(ino)
+            if inode.base_parent is None or inode.base_name is None:
+                return None
+            names.append(inode.base_name)
+            ino = inode.base_parent
+        return _as_path(names)
+
+    def is_below(self, ino: int, folder: int) -> bool:
+        """Whether `ino` is `folder` or somewhere in it."""
+        at: int | None = ino
+        while at is not None and at != folder:
+            if at == ROOT_INO:
+                return False
+            at = self.get(at).parent
+        return at is not None
+
+    def children_known(self, inode: Inode) -> bool:
+        """Whether the folder's entries are all here, so that no request is needed."""
+        return bool(inode.listed) or self.database.get_meta("crawled") == "1"
+
+    def select(self, where: str, *values: object) -> Iterator[Inode]:
+        """The inodes that meet a condition. For the store's own modules."""
+        cursor = self.database.execute(f"SELECT {COLUMNS} FROM inode WHERE {where}", *values)  # noqa: S608
+        return (Inode(*row) for row in cursor)
+
+    def select_one(self, where: str, *values: object) -> Inode | None:
+        """The first such inode. For the store's own modules."""
+        return next(self.select(where, *values), None)
+
+    # ---- Changes by programs ----
+
+    def create_file(self, parent: int, name: str, mode: int | None) -> Inode:
+        """A new empty file. The caller gives it staging in the same transaction."""
+        return self._create(parent, name, FILE, mode)
+
+    def create_folder(self, parent: int, name: str, mode: int | None) -> Inode:
+        """A new empty folder."""
+        return self._create(parent, name, FOLDER, mode)
+
+    def _create(self, parent: int, name: str, kind: int, mode: int | None) -> Inode:
+        with self.database.transaction():
+            self._writable_folder(parent)
+            if self.child(parent, name) is not None:
+                raise TreeError(errno.EEXIST, "exists")
+            now = self.clock()
+            ino = self.insert(
+                parent=parent,
+                name=name,
+                key=fold(name),
+                kind=kind,
+                mode=mode,
+                mtime_ns=now,
+                ctime_ns=now,
+                listed=1,
+            )
+            self._touch(parent, now)
+            self.mark_pending(ino)
+        return self.get(ino)
+
+    def unlink(self, parent: int, name: str) -> Inode:
+        """Take the file out of its folder; gives what it was."""
+        with self.database.transaction():
+            inode = self._removable(parent, name)
+            if inode.is_folder:
+                raise TreeError(errno.EISDIR, "a folder")
+            self._detach(inode)
+        return inode
+
+    def rmdir(self, parent: int, name: str) -> Inode:
+        """Take the empty folder out of its own; `ENOTEMPTY` when it is not empty."""
+        with self.database.transaction():
+            inode = self._removable(parent, name)
+            if not inode.is_folder:
+                raise TreeError(errno.ENOTDIR, "not a folder")
+            if self.has_children(inode.ino):
+                raise TreeError(errno.ENOTEMPTY, "not empty")
+            self._detach(inode)
+        return inode
+
+    def rename(
+        self, parent: int, name: str, new_parent: int, new_name: str, *, replace: bool
+    ) -> tuple[Inode, Inode | None]:
+        """Move an entry, over another one where `replace`; gives it as it was, and the other.
+
+        The rules are rename(2)'s. Both steps and their journal rows are one transaction, so the
+        target is never missing.
+        """
+        with self.database.transaction():
+            inode = self._removable(parent, name)
+            self._writable_folder(new_parent)
+            target = self.child(new_parent, new_name)
+            if inode.is_folder and self.is_below(new_parent, inode.ino):
+                raise TreeError(errno.EINVAL, "into itself")
+            if target is not None and target.ino != inode.ino:
+                self._check_replace(inode, target, replace)
+                self._detach(target)
+            elif target is not None:
+                if not replace and inode.name == new_name:
+                    raise TreeError(errno.EEXIST, "exists")
+                target = None
+            now = self.clock()
+            self.update(
+                inode.ino, parent=new_parent, name=new_name, key=fold(new_name), ctime_ns=now
+            )
+            self._touch(parent, now)
+            self._touch(new_parent, now)
+            self.mark_pending(inode.ino)
+        return inode, target
+
+    def set_attributes(
+        self, ino: int, *, mtime_ns: int | None = None, mode: int | None = None
+    ) -> Inode:
+        """Change what is given; the inode's ctime follows."""
+        changes: dict[str, object] = {"ctime_ns": self.clock()}
+        if mtime_ns is not None:
+            changes["mtime_ns"] = mtime_ns
+        if mode is not None:
+            changes["mode"] = mode
+        with self.database.transaction():
+            self.update(ino, **changes)
+        return self.get(ino)
+
+    def drop_unused(self, ino: int) -> bool:
+        """Remove the row of an unlinked inode that nobody needs any more; whether it is gone."""
+        with self.database.transaction():
+            inode = self.find(ino)
+            if inode is None:
+                return True
+            needed = (
+                inode.parent is not None
+                or inode.base_parent is not None
+                or inode.seen < 0
+                or self.in_use(ino)
+            )
+            if needed:
+                return False
+            self.delete(ino)
+            return True
+
+    def unused(self) -> list[int]:
+        """Unlinked inodes that only a program can still hold; at start nobody does."""
+        rows = self.database.execute(
+            "SELECT ino FROM inode WHERE parent IS NULL AND base_parent IS NULL AND seen >= 0"
+        )
+        return [ino for (ino,) in rows]
+
+    # ---- Rows: for the store's own modules ----
+
+    def insert(self, **columns: object) -> int:
+        """A new row; gives its inode number."""
+        names = ", ".join(columns)
+        marks = ", ".join("?" * len(columns))
+        cursor = self.database.execute(
+            f"INSERT INTO inode ({names}) VALUES ({marks})",  # noqa: S608
+            *columns.values(),
+        )
+        assert cursor.lastrowid is not None  # noqa: S101
+        return cursor.lastrowid
+
+    def update(self, ino: int, **columns: object) -> None:
+        """Change columns of a row."""
+        self._hot.pop(ino, None)
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self.database.execute(
+            f"UPDATE inode SET {names} WHERE ino = ?",  # noqa: S608
+            *columns.values(),
+            ino,
+        )
+
+    def delete(self, ino: int) -> None:
+        """Remove a row and all that hangs on it."""
+        self._hot.pop(ino, None)
+        for table in ("session", "staging", "journal", "inode"):
+            self.database.execute(f"DELETE FROM {table} WHERE ino = ?", ino)  # noqa: S608
+
+    def forget_hot(self) -> None:
+        """Drop the decoded inodes: after a change of many rows, or a rolled-back transaction."""
+        self._hot.clear()
+
+    def mark_pending(self, ino: int) -> None:
+        """The inode's local state has changed: the journal has it, its failures are forgiven."""
+        self.database.execute(
+            "INSERT INTO journal (ino, since_ns) VALUES (?, ?)"
+            " ON CONFLICT (ino) DO UPDATE SET attempts = 0, error = NULL",
+            ino,
+            self.clock(),
+        )
+        self.on_pending(ino)
+
+    # ---- Inside ----
+
+    def _writable_folder(self, ino: int) -> Inode:
+        folder = self.get(ino)
+        if not folder.is_folder:
+            raise TreeError(errno.ENOTDIR, "not a folder")
+        if folder.read_only:
+            raise TreeError(errno.EACCES, "Dropbox lets nobody write here")
+        if folder.parent is None:
+            raise TreeError(errno.ENOENT, "removed")
+        return folder
+
+    def _removable(self, parent: int, name: str) -> Inode:
+        self._writable_folder(parent)
+        inode = self.child(parent, name)
+        if inode is None:
+            raise TreeError(errno.ENOENT, "no such entry")
+        return inode
+
+    def _check_replace(self, inode: Inode, target: Inode, replace: bool) -> None:
+        if not replace:
+            raise TreeError(errno.EEXIST, "exists")
+        if target.is_folder and not inode.is_folder:
+            raise TreeError(errno.EISDIR, "a folder")
+        if inode.is_folder and not target.is_folder:
+            raise TreeError(errno.ENOTDIR, "not a folder")
+        if target.is_folder and self.has_children(target.ino):
+            raise TreeError(errno.ENOTEMPTY, "not empty")
+
+    def _detach(self, inode: Inode) -> None:
+        now = self.clock()
+        assert inode.parent is not None  # noqa: S101
+        self._touch(inode.parent, now)
+        if inode.on_dropbox:
+            self.update(inode.ino, parent=None, ctime_ns=now)
+            self.mark_pending(inode.ino)
+        else:
+            self.database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
+            self.update(inode.ino, parent=None, ctime_ns=now)
+            self.drop_unused(inode.ino)
+
+    def _touch(self, folder: int, now: int) -> None:
+        self.update(folder, mtime_ns=now, ctime_ns=now)
+
+
+def _as_path(names: list[str]) -> RemotePath:
+    path = ROOT
+    for name in reversed(names):
+        path = join(path, name)
+    return path
