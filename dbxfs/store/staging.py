@@ -60,6 +60,9 @@ class StagedFile:
         self.generation = 0
         self.recorded = -1
         """The generation that the database knows."""
+        self.writers = 0
+        self.retired = False
+        self._users = 0
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
 
@@ -121,9 +124,37 @@ class StagedFile:
             hasher.update(chunk)
         return hasher.hexdigest()
 
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._descriptor >= 0:
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """While it lasts, the descriptor stays good even when the content is retired."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._close_if_unused()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """While it lasts, nothing that was sent counts as current."""
+        self.writers += 1
+        try:
+            with self.reading():
+                yield
+        finally:
+            self.writers -= 1
+
+    def made_from(self, rev: Rev, content_hash: str | None, size: int) -> None:
+        """It was written to since it was sent: what is there now was made from that commit."""
+        self.from_rev, self.from_hash, self.from_size, self.base_limit = rev, content_hash, size, 0
+
+    def retire(self) -> None:
+        """The content is not staged any more; the descriptor goes when nobody uses it."""
+        self.retired = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self.retired and not self._users and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -222,28 +253,28 @@ class Staging:
                 self._tree.mark_pending(staged.ino)
         staged.recorded = staged.generation
 
-    def committed(self, staged: StagedFile, *, rev: Rev, content_hash: str | None) -> None:
-        """It was written to since the commit: what is there now was made from that commit."""
-        staged.from_rev, staged.from_hash = rev, content_hash
-        staged.from_size, staged.base_limit = staged.size, 0
+    def retire(self, staged: StagedFile) -> None:
+        """Dropbox has the content: it is no longer staged. The file is left to the caller."""
+        self._open.pop(staged.ino, None)
+        staged.retire()
 
-    def release(self, ino: int) -> Path | None:
-        """Let go of staged content that Dropbox has; gives the file, for the caller to remove."""
-        staged = self._open.pop(ino, None)
-        if staged is None:
-            return None
-        staged.close()
-        return staged.path
+    def abandon(self, ino: int) -> None:
+        """Nobody has it open any more: drop what was begun and never written, and idle ones.
 
-    def abandon_unwritten(self, ino: int) -> None:
-        """Nobody has it open any more: drop what was begun and never recorded, and idle ones."""
+        An unlinked file's content goes with it.
+        """
         staged = self._open.get(ino)
-        if staged is None or staged.dirty:
+        if staged is None:
             return
         row = self._database.execute("SELECT 1 FROM staging WHERE ino = ?", ino).fetchone()
-        path = self.release(ino)
-        if row is None and path is not None:
-            path.unlink(missing_ok=True)
+        inode = self._tree.find(ino)
+        unlinked = inode is None or inode.parent is None
+        if staged.dirty and not unlinked:
+            return
+        self.retire(staged)
+        if row is None or unlinked:
+            self._database.execute("DELETE FROM staging WHERE ino = ?", ino)
+            staged.path.unlink(missing_ok=True)
 
     def recover_strays(self, recovered: Path) -> list[Path]:
         """At start: staging files that no row names. Blocks.
@@ -275,6 +306,5 @@ class Staging:
     def close(self) -> None:
         """Give all descriptors back."""
         for staged in self._open.values():
-            with contextlib.suppress(OSError):
-                staged.close()
+            staged.retire()
         self._open.clear()

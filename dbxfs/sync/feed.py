@@ -1,0 +1,192 @@
+"""Keeping the tree fresh: the first crawl, then one longpoll that is always open.
+
+One task owns the cursor. A crawl's pages and the feed's pages go the same way: fetched, applied
+as one transaction with the cursor, their effects given to the kernel's side. A kill loses the
+page under way and nothing else. `reset` begins another crawl over the same tree.
+
+**Turns.** Commits change the feed, and their replies and the feed's pages arrive on different
+connections: a page could show a commit before its reply is known, or a state from before it. So
+the two take turns (`turn`, a fair lock that only this task and the replicator hold, each over one
+bounded request; nothing that a program does ever waits for it). What a page says is then always
+what came after everything that was confirmed. The alternative, to look at each doubtful entry
+once more, needs a request for each entry below a moved folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable
+
+import trio
+
+from dbxfs.api.client import Client
+from dbxfs.api.errors import CursorReset, DropboxError, RateLimited, ServerTrouble
+from dbxfs.core.backoff import delay
+from dbxfs.core.model import ROOT, Cursor, Page
+from dbxfs.store.inode import Effect
+from dbxfs.store.remote import RemoteChanges
+from dbxfs.store.tree import Tree
+
+log = logging.getLogger(__name__)
+
+LONGPOLL = 60
+RETRY_CAP = 30.0
+
+
+class Feed:
+    """Follows one account's changes into the tree."""
+
+    def __init__(
+        self,
+        client: Client,
+        changes: RemoteChanges,
+        turn: trio.Lock,
+        on_effects: Callable[[list[Effect]], None],
+    ) -> None:
+        """`on_effects` is told what each page made stale; it must not block."""
+        self._client = client
+        self._changes = changes
+        self._turn = turn
+        self._on_effects = on_effects
+        self._caught_up = trio.Event()
+        self._polling: trio.CancelScope | None = None
+        self._wanted = False
+        self._behind = True
+        self.trouble: str | None = None
+        """Why it is not following at the moment, for people; None: all is well."""
+
+    async def run(self) -> None:
+        """Follow for ever. Whatever Dropbox answers, it tries again, later and later."""
+        failures = 0
+        if self._changes.cursor is None:
+            self._changes.begin_crawl()
+        while True:
+            try:
+                await self._step()
+                failures = 0
+                self._report(None)
+            except CursorReset:
+                log.info("Dropbox asks for a new listing; the tree is compared with it")
+                self._changes.begin_crawl()
+            except DropboxError as error:
+                self._report(error)
+                pause = delay(failures, base=1, cap=RETRY_CAP, random=random.random())  # noqa: S311
+                if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:
+                    pause = max(pause, error.retry_after)
+                failures += 1
+                await self._pause(pause)
+
+    async def catch_up(self) -> None:
+        """Return when everything that was on Dropbox at the call has been applied."""
+        self._wanted = True
+        self._caught_up = self._caught_up if not self._caught_up.is_set() else trio.Event()
+        if self._polling is not None:
+            self._polling.cancel()
+        await self._caught_up.wait()
+
+    async def _step(self) -> None:
+        """One crawl page; or wait for changes, then apply them."""
+        changes = self._changes
+        if changes.cursor is None:
+            await self._turn_of(None)
+        elif changes.crawling or self._wanted or self.trouble is not None or self._behind:
+            await self._drain(changes.cursor)
+        else:
+            await self._poll(changes.cursor)
+
+    async def _drain(self, cursor: Cursor) -> None:
+        """Apply pages until there are no more."""
+        wanted, self._wanted = self._wanted, False
+        while True:
+            try:
+                page = await self._turn_of(cursor)
+            except BaseException:
+                self._wanted = self._wanted or wanted
+                raise
+            cursor = page.cursor
+            if not page.has_more:
+                break
+        self._behind = False
+        if wanted and not self._wanted:
+            self._caught_up.set()
+
+    async def _turn_of(self, cursor: Cursor | None) -> Page:
+        async with self._turn:
+            if cursor is None:
+                page = await self._client.list_folder(ROOT, recursive=True)
+            else:
+                page = await self._client.list_folder_continue(cursor)
+            self._on_effects(self._changes.apply_page(page))
+        return page
+
+    async def _poll(self, cursor: Cursor) -> None:
+        with trio.CancelScope() as self._polling:
+            try:
+                reply = await self._client.longpoll(cursor, timeout=LONGPOLL)
+                if reply.backoff:
+                    await trio.sleep(reply.backoff)
+            finally:
+                self._polling = None
+            if reply.changes:
+                self._behind = True
+
+    async def _pause(self, seconds: float) -> None:
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as self._polling:
+            await trio.sleep(math.inf)
+        self._polling = None
+
+    def _report(self, error: DropboxError | None) -> None:
+        trouble = None if error is None else str(error)
+        if trouble != self.trouble:
+            if trouble is None:
+                log.info("connected to Dropbox")
+            else:
+                log.warning("changes made elsewhere cannot be followed: %s", trouble)
+        self.trouble = trouble
+
+
+class Listing:
+    """Folders that the first crawl has not reached, listed when they are asked for."""
+
+    def __init__(
+        self,
+        client: Client,
+        tree: Tree,
+        changes: RemoteChanges,
+        on_effects: Callable[[list[Effect]], None],
+    ) -> None:
+        self._client = client
+        self._tree = tree
+        self._changes = changes
+        self._on_effects = on_effects
+        self._under_way: dict[int, trio.Event] = {}
+
+    async def ensure(self, ino: int) -> None:
+        """Return when the folder's entries are all known; raises `DropboxError`.
+
+        Those who ask meanwhile wait for the same request; should it fail or be cancelled, the
+        next of them asks again.
+        """
+        while not self._tree.children_known(self._tree.get(ino)):
+            under_way = self._under_way.get(ino)
+            if under_way is not None:
+                await under_way.wait()
+                continue
+            self._under_way[ino] = trio.Event()
+            try:
+                await self._list(ino)
+            finally:
+                self._under_way.pop(ino).set()
+
+    async def _list(self, ino: int) -> None:
+        path = self._tree.base_path(ino)
+        if path is None:
+            return
+        page = await self._client.list_folder(path, recursive=False)
+        entries = list(page.entries)
+        while page.has_more:
+            page = await self._client.list_folder_continue(page.cursor)
+            entries += page.entries
+        self._on_effects(self._changes.apply_listing(ino, entries))

@@ -1,0 +1,365 @@
+"""Draining the journal: one inode after the other, each until nothing is left to do.
+
+What to do is decided in `core.plan`; here it is carried out, confirmed and, where it fails,
+put off. An inode's turn comes when it has been left alone for the settle delay, so that a file
+that is created and removed at once, or saved by way of a temporary file, costs nothing or one
+commit. What it depends on (its folder, whoever holds its name) goes first.
+
+A reply can be lost after the work was done. Whatever failed in doubt is looked at before it is
+done again: content by its hash, a move by id.
+
+Dropbox's refusals are kept in the journal with the reason and tried again after some minutes, or
+at once when a program changes the file; they never hold up what does not depend on them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import random
+from collections.abc import Callable
+
+import trio
+
+from dbxfs.api.client import Add, Client, Update
+from dbxfs.api.errors import (
+    DropboxError,
+    EndpointError,
+    RateLimited,
+    ServerTrouble,
+)
+from dbxfs.core import plan
+from dbxfs.core.backoff import delay
+from dbxfs.core.model import FileEntry, FolderEntry, RemotePath
+from dbxfs.core.names import fold
+from dbxfs.store.blocks import BlockCache
+from dbxfs.store.inode import Effect, Inode
+from dbxfs.store.journal import Journal
+from dbxfs.store.staging import StagedFile, Staging
+from dbxfs.store.tree import Tree
+
+from .fetcher import DamagedContentError
+from .uploader import ChangedMeanwhileError, Uploader
+
+log = logging.getLogger(__name__)
+
+SETTLE = 1.0
+HELD_AGAIN = 300.0
+FEED_FIRST = 1.0
+"""Seconds to wait when Dropbox knows something that the feed has still to tell."""
+FEED_TRIES = 5
+FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "conflict"))
+OPEN_TOO_LONG = 30.0
+"""Seconds after which what a program keeps writing to is sent as it is."""
+PAUSE_CAP = 30.0
+
+
+class Replicator:
+    """Makes Dropbox equal to what programs see."""
+
+    def __init__(
+        self,
+        client: Client,
+        tree: Tree,
+        journal: Journal,
+        staging: Staging,
+        uploader: Uploader,
+        cache: BlockCache,
+        turn: trio.Lock,
+        on_effects: Callable[[list[Effect]], None],
+        settle: float = SETTLE,
+    ) -> None:
+        """`settle`: seconds that an inode must be left alone before it is sent."""
+        self._client = client
+        self._tree = tree
+        self._journal = journal
+        self._staging = staging
+        self._uploader = uploader
+        self._cache = cache
+        self._turn = turn
+        self._on_effects = on_effects
+        self._settle = settle
+        self._due: dict[int, float] = {}
+        self._queue: list[tuple[float, int]] = []
+        self._failures: dict[int, int] = {}
+        self._doubt: set[int] = set()
+        self._in_a_row = 0
+        self._resume_at = 0.0
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        self.trouble: str | None = None
+        """Why nothing can be sent at the moment, for people; None: all is well."""
+
+    # ---- What others call ----
+
+    def pending(self, ino: int) -> None:
+        """The inode has changed: it is due when it has settled."""
+        self._put_off(ino, self._settle)
+
+    def hurry(self) -> None:
+        """Send everything now, also what was put off."""
+        self._resume_at = 0.0
+        for row in self._journal.rows():
+            self._put_off(row.ino, 0)
+
+    async def drained(self) -> None:
+        """Return when nothing is left that can be sent; what Dropbox refused may remain."""
+        self.hurry()
+        while any(row.error is None for row in self._journal.rows()):
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        for row in self._journal.rows():
+            self._put_off(row.ino, 0)
+        while True:
+            ino = self._next_due() if trio.current_time() >= self._resume_at else None
+            if ino is not None:
+                await self._work(ino)
+                self._idle.set()
+                continue
+            self._wake = trio.Event()
+            due = self._queue[0][0] if self._queue else math.inf
+            with trio.CancelScope(deadline=max(due, self._resume_at)):
+                await self._wake.wait()
+
+    # ---- Whose turn it is ----
+
+    def _put_off(self, ino: int, seconds: float) -> None:
+        due = trio.current_time() + seconds
+        self._due[ino] = due
+        heapq.heappush(self._queue, (due, ino))
+        self._wake.set()
+
+    def _next_due(self) -> int | None:
+        while self._queue:
+            due, ino = self._queue[0]
+            if self._due.get(ino) != due:
+                heapq.heappop(self._queue)
+            elif due <= trio.current_time():
+                heapq.heappop(self._queue)
+                del self._due[ino]
+                return ino
+            else:
+                return None
+        return None
+
+    # ---- One inode ----
+
+    async def _work(self, ino: int) -> None:
+        """Do what the inode needs, and before that what it depends on."""
+        waiting: list[int] = []
+        while True:
+            if self._journal.row(ino) is None or self._tree.find(ino) is None:
+                if not waiting:
+                    return
+                ino = waiting.pop()
+                continue
+            step = plan.next_step(self._journal.facts(ino))
+            if isinstance(step, plan.After) and step.ino in (*waiting, ino):
+                step = plan.next_step(self._journal.facts(ino), in_cycle=True)
+            if isinstance(step, plan.After):
+                if not self._may_go_first(step.ino):
+                    self._put_off(ino, FEED_FIRST)
+                    return
+                waiting.append(ino)
+                ino = step.ino
+                continue
+            if not await self._do(ino, step):
+                for other in waiting:
+                    self._put_off(other, FEED_FIRST)
+                return
+
+    def _may_go_first(self, ino: int) -> bool:
+        """Whether another inode can be worked on now; one that is not pending gets a chance."""
+        if self._journal.row(ino) is None:
+            self._tree.mark_pending(ino)
+        return self._due.get(ino, 0) <= trio.current_time() + self._settle
+
+    async def _do(self, ino: int, step: plan.Step) -> bool:
+        """Carry out one step; whether to go on now."""
+        try:
+            match step:
+                case plan.Done():
+                    self._journal.done(ino)
+                    self._doubt.discard(ino)
+                    self._failures.pop(ino, None)
+                    self._due.pop(ino, None)
+                case plan.Hold(reason):
+                    self._hold(ino, reason)
+                    return False
+                case plan.CreateFolder(path):
+                    await self._create_folder(ino, path)
+                case plan.Delete():
+                    await self._delete(ino, step)
+                case plan.Move():
+                    await self._move(ino, step)
+                case plan.Upload():
+                    return await self._upload(ino, step)
+        except EndpointError as error:
+            self._refused(ino, error)
+            return False
+        except DropboxError as error:
+            self._failed(ino, error)
+            return False
+        except ChangedMeanwhileError as error:
+            log.debug("inode %d: %s", ino, error)
+            self._put_off(ino, self._settle)
+            return False
+        except (DamagedContentError, OSError) as error:
+            self._hold(ino, str(error))
+            return False
+        self._well()
+        return True
+
+    async def _create_folder(self, ino: int, path: RemotePath) -> None:
+        parent = self._tree.get(ino).parent
+        async with self._turn:
+            try:
+                entry = await self._client.create_folder(path)
+            except EndpointError as error:
+                if not error.has("path", "conflict", "folder"):
+                    raise
+                found = await self._client.metadata(path)
+                if isinstance(found, FileEntry):
+                    raise
+                entry = found
+            assert parent is not None  # noqa: S101
+            self._journal.confirm_place(ino, entry, parent)
+
+    async def _delete(self, ino: int, step: plan.Delete) -> None:
+        async with self._turn:
+            try:
+                await self._client.delete(step.path, step.rev)
+            except EndpointError as error:
+                if error.has("path_write", "conflict"):
+                    log.info("inode %d changed elsewhere since it was deleted; it stays", ino)
+                    self._on_effects(self._journal.give_up_delete(ino))
+                    return
+                if not error.has("path_lookup", "not_found"):
+                    raise
+            self._journal.confirm_delete(ino)
+
+    async def _move(self, ino: int, step: plan.Move) -> None:
+        inode = self._tree.get(ino)
+        parent = inode.parent
+        passing = step.target == plan.passing_place(step.source, ino)
+        if passing:
+            parent = inode.base_parent
+        async with self._turn:
+            entry = await self._moved_already(ino, step) if ino in self._doubt else None
+            if entry is None:
+                entry = await self._client.move(step.source, step.target)
+            assert parent is not None  # noqa: S101
+            self._journal.confirm_place(ino, entry, parent)
+        self._doubt.discard(ino)
+
+    async def _moved_already(self, ino: int, step: plan.Move) -> FileEntry | FolderEntry | None:
+        """After a lost reply: the entry, when it is at its target."""
+        try:
+            entry = await self._client.metadata(RemotePath(self._tree.get(ino).id or step.target))
+        except EndpointError:
+            return None
+        return entry if fold(entry.path) == fold(step.target) else None
+
+    async def _upload(self, ino: int, step: plan.Upload) -> bool:
+        staged = self._staging.get(ino)
+        if staged is None:
+            raise ChangedMeanwhileError("its staged content is gone")
+        if staged.dirty:
+            if not self._open_too_long(ino):
+                self._put_off(ino, self._settle)
+                return False
+            self._staging.record(staged)
+        inode, generation = self._tree.get(ino), staged.generation
+        digest = await self._uploader.hash(staged)
+        if staged.generation != generation:
+            raise ChangedMeanwhileError("written to while it was hashed")
+
+        def confirm(entry: FileEntry) -> None:
+            self._confirm_upload(staged, entry, inode, generation)
+
+        if ino in self._doubt and await self._uploaded_already(step, digest, confirm):
+            self._doubt.discard(ino)
+        else:
+            mode = Add() if step.replaces is None else Update(step.replaces)
+            await self._uploader.send(staged, step.path, mode, digest, confirm)
+        if staged.retired:
+            await trio.to_thread.run_sync(self._keep_as_clean, staged, digest)
+        self._well()
+        return True
+
+    def _confirm_upload(
+        self, staged: StagedFile, entry: FileEntry, inode: Inode, generation: int
+    ) -> None:
+        current = staged.generation == generation and not staged.writers
+        assert inode.parent is not None  # noqa: S101
+        stale = self._journal.confirm_upload(
+            staged.ino, entry, parent=inode.parent, name=inode.name, current=current
+        )
+        if current:
+            self._staging.retire(staged)
+        else:
+            staged.made_from(entry.rev, entry.content_hash, entry.size)
+        self._on_effects(stale)
+
+    async def _uploaded_already(
+        self, step: plan.Upload, digest: str, confirm: Callable[[FileEntry], None]
+    ) -> bool:
+        """After a lost reply: whether the content is there; then it is confirmed."""
+        async with self._turn:
+            try:
+                entry = await self._client.metadata(step.path)
+            except EndpointError:
+                return False
+            if not isinstance(entry, FileEntry) or entry.content_hash != digest:
+                return False
+            confirm(entry)
+        return True
+
+    def _keep_as_clean(self, staged: StagedFile, digest: str) -> None:
+        """What was staged is a clean copy now: it moves into the cache. Blocks."""
+        self._cache.put_file(digest, staged.path)
+        staged.path.unlink(missing_ok=True)
+
+    def _open_too_long(self, ino: int) -> bool:
+        row = self._journal.row(ino)
+        age = 0 if row is None else self._tree.clock() - row.since_ns
+        return age > OPEN_TOO_LONG * 1_000_000_000
+
+    # ---- What went wrong ----
+
+    def _refused(self, ino: int, error: EndpointError) -> None:
+        """Dropbox will not do this one: later, after the feed, or after a look by a person."""
+        if "too_many_write_operations" in error.tags:
+            self._failed(ino, error)
+            return
+        failures = self._failures[ino] = self._failures.get(ino, 0) + 1
+        if failures <= FEED_TRIES and any(error.has(*tags) for tags in FEED_KNOWS):
+            self._put_off(ino, FEED_FIRST * failures)
+        else:
+            self._hold(ino, str(error))
+
+    def _hold(self, ino: int, reason: str) -> None:
+        log.warning("inode %d stays here for now: %s", ino, reason)
+        self._journal.refused(ino, reason)
+        self._put_off(ino, HELD_AGAIN)
+
+    def _failed(self, ino: int, error: DropboxError) -> None:
+        """Dropbox cannot be reached, or asks for patience: everything waits a while."""
+        if getattr(error, "doubt", True):
+            self._doubt.add(ino)
+        pause = delay(self._in_a_row, base=0.5, cap=PAUSE_CAP, random=random.random())  # noqa: S311
+        if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:
+            pause = max(pause, error.retry_after)
+        self._in_a_row += 1
+        self._resume_at = trio.current_time() + pause
+        self._put_off(ino, pause)
+        if self.trouble is None:
+            log.warning("changes cannot be sent: %s", error)
+        self.trouble = str(error)
+
+    def _well(self) -> None:
+        self._in_a_row, self.trouble = 0, None
