@@ -44,6 +44,7 @@ class Database:
         """
         self.path = path
         self._depth = 0
+        self._after: list[Callable[[], object]] = []
         self._connection = _connect(path)
         try:
             self._prepare()
@@ -89,24 +90,31 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; an exception rolls the outermost block back."""
-        if self._depth == 0:
-            self._connection.execute("BEGIN IMMEDIATE")
-        self._depth += 1
+        if self._depth:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._depth = 1
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._depth -= 1
-            if self._depth == 0 and self._connection.in_transaction:
+            self._after.clear()
+            if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-        self._depth -= 1
-        if self._depth == 0:
-            try:
-                self._connection.execute("COMMIT")
-            except sqlite3.Error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        finally:
+            self._depth = 0
+        after, self._after = self._after, []
+        for action in after:
+            action()
+
+    def after_commit(self, action: Callable[[], object]) -> None:
+        """Do something when the transaction under way is committed, and only then."""
+        if self._depth:
+            self._after.append(action)
+        else:
+            action()
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run one statement with positional values."""

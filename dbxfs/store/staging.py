@@ -173,6 +173,7 @@ class Staging:
         self._folder = folder
         self._open: dict[int, StagedFile] = {}
         self._serial = 0
+        tree.on_delete = self.discard
 
     def get(self, ino: int) -> StagedFile | None:
         """The inode's staged content, opened when it is asked for first."""
@@ -258,23 +259,36 @@ class Staging:
         self._open.pop(staged.ino, None)
         staged.retire()
 
-    def abandon(self, ino: int) -> None:
-        """Nobody has it open any more: drop what was begun and never written, and idle ones.
-
-        An unlinked file's content goes with it.
-        """
-        staged = self._open.get(ino)
-        if staged is None:
+    def discard(self, ino: int) -> None:
+        """The inode's staged content is not wanted any more, with all that belongs to it."""
+        staged = self._open.pop(ino, None)
+        if staged is not None:
+            staged.retire()
+        row = self._database.execute("SELECT file FROM staging WHERE ino = ?", ino).fetchone()
+        path = self._folder / row[0] if row else None if staged is None else staged.path
+        if path is None:
             return
-        row = self._database.execute("SELECT 1 FROM staging WHERE ino = ?", ino).fetchone()
-        inode = self._tree.find(ino)
-        unlinked = inode is None or inode.parent is None
-        if staged.dirty and not unlinked:
-            return
-        self.retire(staged)
-        if row is None or unlinked:
+        with self._database.transaction():
+            self._database.execute("DELETE FROM session WHERE ino = ?", ino)
             self._database.execute("DELETE FROM staging WHERE ino = ?", ino)
-            staged.path.unlink(missing_ok=True)
+            self._database.after_commit(lambda: path.unlink(missing_ok=True))
+
+    def abandon(self, ino: int) -> None:
+        """Nobody has it open any more: give the descriptor back.
+
+        What was begun and never written goes, and so does what is unlinked.
+        """
+        inode = self._tree.find(ino)
+        if inode is None or inode.parent is None:
+            self.discard(ino)
+            return
+        staged = self._open.get(ino)
+        if staged is None or staged.dirty:
+            return
+        if self._database.execute("SELECT 1 FROM staging WHERE ino = ?", ino).fetchone():
+            self.retire(staged)
+        else:
+            self.discard(ino)
 
     def recover_strays(self, recovered: Path) -> list[Path]:
         """At start: staging files that no row names. Blocks.
@@ -282,6 +296,8 @@ class Staging:
         Those whose content the tree knows are removed; the others hold bytes that a program had
         written when the daemon died, and are moved to `recovered`, which is made when needed.
         """
+        for inode in list(self._tree.select("parent IS NULL")):
+            self.discard(inode.ino)
         named = {file for (file,) in self._database.execute("SELECT file FROM staging")}
         moved = []
         for path in sorted(self._folder.iterdir()):

@@ -39,6 +39,7 @@ class Tree:
         self.clock = clock
         self.in_use: Callable[[int], bool] = lambda ino: False
         self.on_pending: Callable[[int], None] = lambda ino: None
+        self.on_delete: Callable[[int], None] = lambda ino: None
         self._hot: OrderedDict[int, Inode] = OrderedDict()
 
     # ---- Questions ----
@@ -267,6 +268,7 @@ class Tree:
     def delete(self, ino: int) -> None:
         """Remove a row and all that hangs on it."""
         self._hot.pop(ino, None)
+        self.on_delete(ino)
         for table in ("session", "staging", "journal", "inode"):
             self.database.execute(f"DELETE FROM {table} WHERE ino = ?", ino)  # noqa: S608
 

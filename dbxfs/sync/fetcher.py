@@ -186,7 +186,7 @@ class Fetcher:
                 self._flights.pop((version.key, block)).fail(error)
         except BaseException:
             for block in left:
-                self._flights.pop((version.key, block)).fail(Unreachable("the mount is ending"))
+                self._flights.pop((version.key, block)).fail(Unreachable("the mount is ending", doubt=False))
             raise
 
     async def _fetch(self, version: Version, left: list[int]) -> None:
@@ -204,7 +204,7 @@ class Fetcher:
                     await self._verify(version, data)
                     await self._land(version, left.pop(0), data)
         if left:
-            raise Unreachable("the download ended early")
+            raise Unreachable("the download ended early", doubt=False)
 
     async def _verify(self, version: Version, data: bytes) -> None:
         if version.blocks != 1 or version.hash is None:

@@ -1,0 +1,41 @@
+"""What every family of request handlers works with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from dbxfs.core.model import Space
+from dbxfs.store.inode import Inode
+from dbxfs.store.staging import Staging
+from dbxfs.store.tree import Tree
+from dbxfs.sync.feed import Listing
+from dbxfs.sync.fetcher import Fetcher
+
+from .kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How files of other people's making appear here."""
+
+    uid: int
+    gid: int
+    fmask: int = 0o022
+    dmask: int = 0o022
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The services behind the handlers."""
+
+    tree: Tree
+    staging: Staging
+    fetcher: Fetcher
+    listing: Listing
+    kernel: Kernel
+    shown: Shown
+    space: Callable[[], Space | None]
+    """What Dropbox said of its quota last."""
+    on_dropbox: Callable[[Inode], Awaitable[None]] | None = None
+    """With `sync=remote`: returns when Dropbox has the inode, raises what it refused."""

@@ -1,0 +1,78 @@
+"""From what went wrong to the errno that says it truthfully: the one table.
+
+Handlers raise what the store and the API raise; `errnos` turns it into `FUSEError` at the edge.
+What a program is expected to meet (ENOENT, EEXIST…) is not logged; trouble with Dropbox is, and
+whatever nobody foresaw is logged with its traceback and becomes EIO.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import sqlite3
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import pyfuse3
+
+from dbxfs.api.errors import (
+    AccessDenied,
+    DropboxError,
+    EndpointError,
+    Unauthorized,
+    Unreachable,
+)
+from dbxfs.store.tree import TreeError
+from dbxfs.sync.fetcher import DamagedContentError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def errno_of(error: BaseException) -> int:
+    """The errno for a failure."""
+    match error:
+        case TreeError():
+            return error.errno or errno.EIO
+        case Unreachable():
+            return errno.ENETUNREACH
+        case Unauthorized() | AccessDenied():
+            return errno.EACCES
+        case EndpointError() if "not_found" in error.tags:
+            return errno.ENOENT
+        case EndpointError() if "insufficient_space" in error.tags:
+            return errno.EDQUOT
+        case EndpointError() if "no_write_permission" in error.tags:
+            return errno.EACCES
+        case OSError() if error.errno:
+            return error.errno
+        case sqlite3.OperationalError() if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            return errno.ENOSPC
+        case _:
+            return errno.EIO
+
+
+def errnos(
+    handler: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Wrap a request handler: every failure becomes a `FUSEError`."""
+
+    @functools.wraps(handler)
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await handler(*args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except TreeError as error:
+            raise pyfuse3.FUSEError(errno_of(error)) from None
+        except (DropboxError, DamagedContentError, OSError, sqlite3.Error) as error:
+            log.warning("%s failed: %s", handler.__name__, error)
+            raise pyfuse3.FUSEError(errno_of(error)) from None
+        except Exception as error:
+            log.exception("%s failed", handler.__name__)
+            raise pyfuse3.FUSEError(errno.EIO) from error
+
+    return wrapped

@@ -1,0 +1,198 @@
+"""Content: open, read, write, and what makes written bytes survive.
+
+Reads come from what is staged, and where nothing was written from the version that it was made
+from. Writes go to staging alone. Closing records what was written (it survives a kill), fsync
+brings it to the disk itself: first the bytes, then the database that speaks of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from dataclasses import dataclass
+
+import pyfuse3
+import trio
+
+from dbxfs.store.inode import Inode
+from dbxfs.store.staging import StagedFile
+from dbxfs.sync.fetcher import Version
+
+from .errors import errnos
+from .folders import FolderHandlers
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """One handle."""
+
+    ino: int
+    version: Version | None
+    """What Dropbox had when it was opened: still readable when the file is gone there."""
+
+
+class FileHandlers(FolderHandlers):
+    """open, create, read, write, flush, fsync, release, mknod."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[int, OpenFile] = {}
+        self._handles = itertools.count(1)
+
+    def _open(self, inode: Inode) -> pyfuse3.FileInfo:
+        handle = next(self._handles)
+        self._files[handle] = OpenFile(inode.ino, _version(inode))
+        self.context.kernel.opened(inode.ino)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
+
+    @errnos
+    async def open(
+        self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.FileInfo:
+        """open(2) of a file that is there."""
+        found = self.context.tree.get(inode)
+        if found.is_folder:
+            raise pyfuse3.FUSEError(errno.EISDIR)
+        if flags & os.O_ACCMODE != os.O_RDONLY and found.read_only:
+            raise pyfuse3.FUSEError(errno.EACCES)
+        if not found.downloadable:
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        info = self._open(found)
+        if flags & os.O_TRUNC:
+            staged = self.context.staging.begin(found)
+            with staged.writing():
+                await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
+            self.context.staging.record(staged)
+        return info
+
+    @errnos
+    async def create(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """open(2) with O_CREAT of a name that is not there."""
+        inode = await self._create(parent_inode, name, mode, ctx)
+        return self._open(inode), self._given(inode)
+
+    @errnos
+    async def mknod(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        rdev: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """mknod(2) of a regular file; Dropbox has no others."""
+        if mode & 0o170000 not in (0, 0o100000):
+            raise pyfuse3.FUSEError(errno.EPERM)
+        return self._given(await self._create(parent_inode, name, mode, ctx))
+
+    async def _create(
+        self,
+        parent: int,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        ctx: pyfuse3.RequestContext,
+    ) -> Inode:
+        text = self._name(name)
+        await self._known(parent)
+        context = self.context
+        with context.tree.database.transaction():
+            inode = context.tree.create_file(parent, text, mode & ~ctx.umask & 0o777)
+            context.staging.record(context.staging.begin(inode))
+        context.kernel.changed_here(parent, text)
+        return context.tree.get(inode.ino)
+
+    # ---- Bytes ----
+
+    @errnos
+    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        """read(2)."""
+        handle = self._files[fh]
+        staged = self.context.staging.get(handle.ino)
+        if staged is not None:
+            with staged.reading():
+                return await self._read_staged(staged, off, size)
+        inode = self.context.tree.find(handle.ino)
+        version = (None if inode is None else _version(inode)) or handle.version
+        if version is None:
+            return b""
+        return await self.context.fetcher.read(version, off, size)
+
+    async def _read_staged(self, staged: StagedFile, offset: int, length: int) -> bytes:
+        end = min(offset + length, staged.size)
+        missing = staged.missing(offset, end)
+        if not missing:
+            return await trio.to_thread.run_sync(staged.read, offset, length)
+        assert staged.from_rev is not None  # noqa: S101
+        version = Version(staged.from_rev, staged.from_hash, staged.from_size)
+        pieces = [
+            (start, await self.context.fetcher.read(version, start, stop - start))
+            for start, stop in missing
+        ]
+        data = bytearray(await trio.to_thread.run_sync(staged.read, offset, length))
+        # What was written while the rest came is newer: only what is still missing is put in.
+        still = staged.extents
+        for start, piece in pieces:
+            for a, b in still.missing(start, min(start + len(piece), staged.base_limit)):
+                data[a - offset : b - offset] = piece[a - start : b - start]
+        return bytes(data)
+
+    @errnos
+    async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
+        """write(2), into staging."""
+        context = self.context
+        inode = context.tree.get(self._files[fh].ino)
+        staged = context.staging.begin(inode)
+        with staged.writing():
+            return await trio.to_thread.run_sync(staged.write, off, buf, context.tree.clock())
+
+    @errnos
+    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
+        """close(2) of one descriptor: what was written survives a kill of the daemon."""
+        await self._settle(self._files[fh].ino)
+
+    @errnos
+    async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
+        """fsync(2): what was written survives a power cut."""
+        ino = self._files[fh].ino
+        staged = self.context.staging.get(ino)
+        if staged is not None:
+            with staged.reading():
+                await trio.to_thread.run_sync(staged.sync)
+        await self._settle(ino)
+        await trio.to_thread.run_sync(self.context.tree.database.sync)
+
+    async def _settle(self, ino: int) -> None:
+        staged = self.context.staging.get(ino)
+        if staged is not None and staged.dirty:
+            self.context.staging.record(staged)
+        inode = self.context.tree.find(ino)
+        if self.context.on_dropbox is not None and inode is not None:
+            await self.context.on_dropbox(inode)
+
+    @errnos
+    async def release(self, fh: pyfuse3.FileHandleT) -> None:
+        """The last reference to a handle is gone."""
+        ino = self._files.pop(fh).ino
+        staged = self.context.staging.get(ino)
+        if staged is not None and staged.dirty:
+            # Pages of a mapping can be written after the last flush.
+            self.context.staging.record(staged)
+        if self.context.kernel.released(ino):
+            self.context.staging.abandon(ino)
+            if not self.context.kernel.in_use(ino):
+                self.context.tree.drop_unused(ino)
+
+
+def _version(inode: Inode) -> Version | None:
+    """What Dropbox has of the file; None: nothing yet."""
+    if inode.rev is None:
+        return None
+    return Version(inode.rev, inode.hash, inode.base_size or 0)

@@ -1,0 +1,217 @@
+"""Names and folders: lookup, listing, and every change of the tree."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+import pyfuse3
+import trio
+
+from dbxfs.core.names import MAX_LENGTH, decode_name, encode_name
+from dbxfs.store.inode import ROOT_INO, Inode
+
+from .attributes import KEPT, attributes
+from .context import Context
+from .errors import errnos
+
+SLICE = 128
+"""Entries read from the tree at once."""
+
+CHILDREN = 2
+"""Positions in a folder: 0 is ".", 1 is "..", a child's is its inode number and this. So a
+position stays good whatever comes and goes, in this run of the daemon and the next."""
+
+
+class FolderHandlers(pyfuse3.Operations):
+    """lookup, forget, opendir, readdir, mkdir, rmdir, unlink, rename, fsyncdir."""
+
+    context: Context
+
+    def _name(self, raw: pyfuse3.FileNameT) -> str:
+        """A name from the kernel, fit for the tree."""
+        name = decode_name(raw)
+        if len(name) > MAX_LENGTH:
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise pyfuse3.FUSEError(errno.EILSEQ) from None
+        return name
+
+    async def _known(self, ino: int) -> Inode:
+        """The folder, with all its entries here."""
+        context = self.context
+        folder = context.tree.get(ino)
+        if folder.is_folder and not context.tree.children_known(folder):
+            await context.listing.ensure(ino)
+            folder = context.tree.get(ino)
+        return folder
+
+    def _given(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        """The attributes as an answer that counts as a lookup."""
+        self.context.kernel.looked_up(inode.ino)
+        return attributes(self.context, inode)
+
+    @errnos
+    async def lookup(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Find a name in a folder, in any case."""
+        context = self.context
+        if name in (b".", b".."):
+            at = context.tree.get(parent_inode)
+            return self._given(at if name == b"." else context.tree.get(at.parent or ROOT_INO))
+        try:
+            text = self._name(name)
+        except pyfuse3.FUSEError as error:
+            if error.errno == errno.EILSEQ:
+                raise pyfuse3.FUSEError(errno.ENOENT) from None
+            raise
+        await self._known(parent_inode)
+        inode = context.tree.child(parent_inode, text)
+        keep = context.kernel.answered(parent_inode, text, None if inode is None else inode.name)
+        if inode is None:
+            absent = pyfuse3.EntryAttributes()
+            absent.st_ino = pyfuse3.InodeT(0)
+            absent.entry_timeout = KEPT if keep else 0
+            return absent
+        entry = self._given(inode)
+        if not keep:
+            entry.entry_timeout = 0
+        return entry
+
+    async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
+        """The kernel no longer holds these."""
+        context = self.context
+        for ino, count in inode_list:
+            if context.kernel.forgotten(ino, count) and not context.kernel.in_use(ino):
+                context.tree.drop_unused(ino)
+
+    # ---- Listing ----
+
+    @errnos
+    async def opendir(
+        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.FileHandleT:
+        """The handle of a folder is its inode number: a position needs no memory."""
+        folder = await self._known(inode)
+        if not folder.is_folder:
+            raise pyfuse3.FUSEError(errno.ENOTDIR)
+        self.context.kernel.opened(inode)
+        return pyfuse3.FileHandleT(inode)
+
+    @errnos
+    async def readdir(
+        self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
+    ) -> None:
+        """List a folder from a position on, in the order of inode numbers."""
+        tree = self.context.tree
+        if start_id < CHILDREN:
+            folder = tree.get(fh)
+            upper = tree.get(folder.parent or ROOT_INO)
+            dots = ((b".", folder), (b"..", upper))
+            for position in range(start_id, CHILDREN):
+                name, inode = dots[position]
+                entry = attributes(self.context, inode)
+                if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position + 1):
+                    return
+        after = max(0, start_id - CHILDREN)
+        while children := tree.children(fh, after, SLICE):
+            for child in children:
+                if not self._list_one(child, token):
+                    return
+                after = child.ino
+
+    def _list_one(self, child: Inode, token: pyfuse3.ReaddirToken) -> bool:
+        entry = attributes(self.context, child)
+        name = pyfuse3.FileNameT(encode_name(child.name))
+        if not pyfuse3.readdir_reply(token, name, entry, child.ino + CHILDREN):
+            return False
+        self.context.kernel.looked_up(child.ino)
+        return True
+
+    @errnos
+    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
+        """The listing is over."""
+        if self.context.kernel.released(fh) and not self.context.kernel.in_use(fh):
+            self.context.tree.drop_unused(fh)
+
+    @errnos
+    async def fsyncdir(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
+        """The folder's names survive a power cut from here on."""
+        await trio.to_thread.run_sync(self.context.tree.database.sync)
+
+    # ---- Changes ----
+
+    @errnos
+    async def mkdir(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """mkdir(2)."""
+        text = self._name(name)
+        await self._known(parent_inode)
+        bits = mode & ~ctx.umask & 0o777
+        folder = self.context.tree.create_folder(parent_inode, text, bits)
+        self.context.kernel.changed_here(parent_inode, text)
+        return self._given(folder)
+
+    @errnos
+    async def rmdir(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """rmdir(2); a full folder is ENOTEMPTY, also when its entries are not known yet."""
+        text = self._name(name)
+        await self._known(parent_inode)
+        folder = self.context.tree.child(parent_inode, text)
+        if folder is not None and folder.is_folder:
+            await self._known(folder.ino)
+        self.context.tree.rmdir(parent_inode, text)
+        self.context.kernel.changed_here(parent_inode, text)
+
+    @errnos
+    async def unlink(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """unlink(2); who has the file open goes on with it."""
+        text = self._name(name)
+        await self._known(parent_inode)
+        gone = self.context.tree.unlink(parent_inode, text)
+        if not self.context.kernel.is_open(gone.ino):
+            self.context.staging.abandon(gone.ino)
+        self.context.kernel.changed_here(parent_inode, text)
+
+    @errnos
+    async def rename(
+        self,
+        parent_inode_old: pyfuse3.InodeT,
+        name_old: pyfuse3.FileNameT,
+        parent_inode_new: pyfuse3.InodeT,
+        name_new: pyfuse3.FileNameT,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """rename(2), with RENAME_NOREPLACE."""
+        if flags & ~pyfuse3.RENAME_NOREPLACE:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        old, new = self._name(name_old), self._name(name_new)
+        await self._known(parent_inode_old)
+        await self._known(parent_inode_new)
+        target = self.context.tree.child(parent_inode_new, new)
+        if target is not None and target.is_folder:
+            await self._known(target.ino)
+        _, replaced = self.context.tree.rename(
+            parent_inode_old,
+            old,
+            parent_inode_new,
+            new,
+            replace=not flags & pyfuse3.RENAME_NOREPLACE,
+        )
+        if replaced is not None and not self.context.kernel.is_open(replaced.ino):
+            self.context.staging.abandon(replaced.ino)
+        self.context.kernel.changed_here(parent_inode_old, old)
+        self.context.kernel.changed_here(parent_inode_new, new)

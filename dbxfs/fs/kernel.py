@@ -1,0 +1,159 @@
+"""What the kernel holds of us, and how it learns that some of it is stale.
+
+The mount lives on long time-outs: the kernel answers from its caches until it is told. So every
+change that does not come from the kernel itself must reach exactly the entries and inodes that it
+holds, under every spelling: its dentry cache tells `HELLO` and `hello` apart, Dropbox does not.
+Names that were answered in a spelling other than the stored one, or answered "not there", are
+remembered by key; a change of the key drops them all. When too many are remembered, further ones
+are answered without a time-out instead.
+
+`invalidate_*` can block on a request that is under way in the same folder or file. A thread of
+its own does nothing else; requests go on meanwhile, so it always gets on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import threading
+from collections.abc import Iterable
+
+import pyfuse3
+
+from dbxfs.core.names import encode_name, fold
+from dbxfs.store.inode import ROOT_INO, Attributes, Content, Effect, Entry
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_NAMES = 100_000
+
+_HARMLESS = (errno.ENOENT, errno.ENOTDIR)
+
+
+class Kernel:
+    """The kernel's references to our inodes and names, and the way to take them back."""
+
+    def __init__(self) -> None:
+        self._lookups: dict[int, int] = {}
+        self._opens: dict[int, int] = {}
+        self._spellings: dict[tuple[int, str], set[str]] = {}
+        self._remembered = 0
+        self._queue: queue.SimpleQueue[Effect | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._invalidate_all, name="invalidate", daemon=True)
+
+    def start(self) -> None:
+        """Begin to pass invalidations on; the file system is mounted."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Pass on nothing more; the file system is unmounted or about to be."""
+        self._queue.put(None)
+
+    # ---- References ----
+
+    def looked_up(self, ino: int) -> None:
+        """The kernel was given the inode once more."""
+        self._lookups[ino] = self._lookups.get(ino, 0) + 1
+
+    def forgotten(self, ino: int, count: int) -> bool:
+        """The kernel gives back `count` of them; whether none is left."""
+        left = self._lookups.get(ino, 0) - count
+        if left > 0:
+            self._lookups[ino] = left
+            return False
+        self._lookups.pop(ino, None)
+        return True
+
+    def opened(self, ino: int) -> None:
+        """A handle of the inode was given out."""
+        self._opens[ino] = self._opens.get(ino, 0) + 1
+
+    def released(self, ino: int) -> bool:
+        """A handle came back; whether it was the last."""
+        left = self._opens.get(ino, 0) - 1
+        if left > 0:
+            self._opens[ino] = left
+            return False
+        self._opens.pop(ino, None)
+        return True
+
+    def is_open(self, ino: int) -> bool:
+        """Whether a program has it open."""
+        return ino in self._opens
+
+    def in_use(self, ino: int) -> bool:
+        """Whether the kernel can still ask for the inode."""
+        return ino in self._lookups or ino in self._opens
+
+    # ---- Names ----
+
+    def answered(self, parent: int, name: str, stored: str | None) -> bool:
+        """A lookup of `name` was answered; `stored`: the name it has, None: not there.
+
+        Gives whether the kernel may keep the answer.
+        """
+        if name == stored:
+            return True
+        if self._remembered >= REMEMBERED_NAMES:
+            return False
+        names = self._spellings.setdefault((parent, fold(name)), set())
+        if name not in names:
+            names.add(name)
+            self._remembered += 1
+        return True
+
+    def changed_here(self, parent: int, name: str) -> None:
+        """The kernel itself changed `name`; its other spellings are stale, if it holds any."""
+        others = self._take_spellings(parent, name) - {name}
+        for other in others:
+            self._queue.put(Entry(parent, other))
+
+    def stale(self, effects: Iterable[Effect]) -> None:
+        """Changes that came from Dropbox: drop what the kernel holds of them. Does not block."""
+        for effect in effects:
+            match effect:
+                case Entry(parent=parent, name=name) if self._holds(parent):
+                    self._queue.put(effect)
+                    for other in self._take_spellings(parent, name) - {name}:
+                        self._queue.put(Entry(parent, other))
+                case Content(ino=ino) | Attributes(ino=ino) if self._holds(ino):
+                    self._queue.put(effect)
+
+    def _holds(self, ino: int) -> bool:
+        return ino == ROOT_INO or self.in_use(ino)
+
+    def _take_spellings(self, parent: int, name: str) -> set[str]:
+        names = self._spellings.pop((parent, fold(name)), set())
+        self._remembered -= len(names)
+        return names
+
+    # ---- The thread ----
+
+    def _invalidate_all(self) -> None:
+        while (effect := self._queue.get()) is not None:
+            try:
+                self._invalidate(effect)
+            except OSError as error:
+                if error.errno not in _HARMLESS:
+                    log.warning("the kernel refused to drop %s: %s", effect, error)
+            except RuntimeError as error:
+                # The session is gone: a plain umount came first.
+                log.debug("not invalidated: %s", error)
+
+    @staticmethod
+    def _invalidate(effect: Effect) -> None:
+        match effect:
+            case Entry(parent=parent, name=name, ino=ino):
+                encoded = encode_name(name)
+                try:
+                    pyfuse3.invalidate_entry(parent, encoded, ino)
+                except OSError as error:
+                    if not ino or error.errno in _HARMLESS:
+                        raise
+                    # In use, or not empty in the kernel's eyes: then just let it ask again.
+                    pyfuse3.invalidate_entry(parent, encoded)
+            case Content(ino=ino):
+                pyfuse3.invalidate_inode(ino)
+            case Attributes(ino=ino):
+                pyfuse3.invalidate_inode(ino, attr_only=True)

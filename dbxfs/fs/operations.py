@@ -1,0 +1,19 @@
+"""All request handlers together."""
+
+from __future__ import annotations
+
+from .attributes import AttributeHandlers
+from .context import Context
+from .files import FileHandlers
+
+
+class Operations(FileHandlers, AttributeHandlers):
+    """The file system that is given to pyfuse3."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
