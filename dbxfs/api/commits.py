@@ -11,7 +11,7 @@ from typing import Any
 
 from dbxfs.api import wire
 from dbxfs.api.exchange import Exchange
-from dbxfs.core.model import DeletedEntry, FileEntry, FolderEntry, RemotePath, Rev
+from dbxfs.core.model import FileEntry, FolderEntry, RemotePath, Rev
 
 
 class Commits:
@@ -42,7 +42,7 @@ class Commits:
         parent_rev: Rev | None = None,
         *,
         patience: float | None = None,
-    ) -> FileEntry | FolderEntry | DeletedEntry:
+    ) -> FileEntry | FolderEntry:
         """Remove a file, or a folder with all that is in it; the entry as it was.
 
         With `parent_rev` (files only) nothing but that revision is removed. EndpointError with
@@ -62,7 +62,7 @@ class Commits:
 
     async def move(
         self, source: RemotePath, target: RemotePath, *, patience: float | None = None
-    ) -> FileEntry | FolderEntry | DeletedEntry:
+    ) -> FileEntry | FolderEntry:
         """Move or rename; the entry at its new place, same id, new rev.
 
         Never over something: EndpointError with ("to", "conflict", …); ("from_lookup",
@@ -72,13 +72,13 @@ class Commits:
 
     async def copy(
         self, source: RemotePath, target: RemotePath, *, patience: float | None = None
-    ) -> FileEntry | FolderEntry | DeletedEntry:
+    ) -> FileEntry | FolderEntry:
         """Copy on the server. Errors as in `move`."""
         return await self._relocate("files/copy_v2", source, target, patience)
 
     async def _relocate(
         self, route: str, source: RemotePath, target: RemotePath, patience: float | None
-    ) -> FileEntry | FolderEntry | DeletedEntry:
+    ) -> FileEntry | FolderEntry:
         return await self._exchange.call(
             self._exchange.lanes.commit,
             route,

@@ -183,13 +183,9 @@ def entry(body: bytes) -> FileEntry | FolderEntry:
     return _existing(read(body, _Metadata))
 
 
-def wrapped_entry(body: bytes) -> FileEntry | FolderEntry | DeletedEntry:
+def wrapped_entry(body: bytes) -> FileEntry | FolderEntry:
     """A reply with the entry under "metadata" (delete_v2, move_v2, copy_v2)."""
-    raw = read(body, _Wrapped).metadata
-    made = _entry(raw, _place(raw))
-    if made is None:
-        raise Malformed(f"metadata of the unknown kind {raw.tag!r}")
-    return made
+    return _existing(read(body, _Wrapped).metadata)
 
 
 def wrapped_folder(body: bytes) -> FolderEntry:
