@@ -64,15 +64,15 @@ def chain(error: object) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The tags of a nested union, outermost first, and the plain values beside them.
 
     A variant's value stands under the tag's own name, or, when it is a struct that wraps another
-    union, under "reason" (`UploadWriteFailed`). A bare string is a tag without a value.
+    union, under "reason" (`UploadWriteFailed`). In its place a bare string is a tag without a
+    value; further in it is a value, such as the text of `malformed_path`.
     """
+    if isinstance(error, str):
+        return (error,), {}
     tags: list[str] = []
     payload: dict[str, Any] = {}
     here: object = error
     while len(tags) < _DEEPEST:
-        if isinstance(here, str):
-            tags.append(here)
-            break
         if not isinstance(here, dict) or not isinstance(here.get(".tag"), str):
             break
         tag = here[".tag"]
