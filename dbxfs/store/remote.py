@@ -53,6 +53,7 @@ class RemoteChanges:
         self._folders: dict[str, int] = {}
         self._epoch = int(self._database.get_meta("epoch") or 0)
         self._quiet = False
+        self._depth = tree.root.count("/")
 
     # ---- The feed's position ----
 
@@ -116,6 +117,12 @@ class RemoteChanges:
     # ---- One entry ----
 
     def _apply(self, entry: Entry) -> None:
+        if entry.path.count("/") <= self._depth:
+            # The mounted folder itself, or one above it.
+            if isinstance(entry, DeletedEntry):
+                for child in list(self._tree.select("base_parent = ?", ROOT_INO)):
+                    self._delete(child)
+            return
         if isinstance(entry, DeletedEntry):
             inode = self._at_base_path(entry.path)
             if inode is not None:
@@ -285,7 +292,7 @@ class RemoteChanges:
         return self._folder_at(folder), fold(name)
 
     def _folder_at(self, path: str) -> int:
-        if path == "":
+        if path.count("/") <= self._depth:
             return ROOT_INO
         ino = self._folders.get(path)
         if ino is not None:
@@ -329,7 +336,7 @@ class RemoteChanges:
     def _at_base_path(self, path: RemotePath) -> Inode | None:
         at: Inode | None = None
         ino = ROOT_INO
-        for name in path.split("/")[1:]:
+        for name in path.split("/")[1 + self._depth :]:
             at = self._at_base_place(ino, fold(name))
             if at is None:
                 return None

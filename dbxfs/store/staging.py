@@ -254,6 +254,12 @@ class Staging:
                 self._tree.mark_pending(staged.ino)
         staged.recorded = staged.generation
 
+    def record_all(self) -> None:
+        """Record whatever was written and is not recorded yet: the daemon ends."""
+        for staged in list(self._open.values()):
+            if staged.dirty and self._tree.find(staged.ino) is not None:
+                self.record(staged)
+
     def retire(self, staged: StagedFile) -> None:
         """Dropbox has the content: it is no longer staged. The file is left to the caller."""
         self._open.pop(staged.ino, None)

@@ -33,9 +33,12 @@ class TreeError(OSError):
 class Tree:
     """The inodes of one mount, and every local change of names and attributes."""
 
-    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
-        """`clock`: nanoseconds since the epoch."""
+    def __init__(
+        self, database: Database, clock: Callable[[], int], root: RemotePath = ROOT
+    ) -> None:
+        """`clock`: nanoseconds since the epoch; `root`: the remote folder that inode 1 is."""
         self.database = database
+        self.root = root
         self.clock = clock
         self.in_use: Callable[[int], bool] = lambda ino: False
         self.on_pending: Callable[[int], None] = lambda ino: None
@@ -90,10 +93,10 @@ class Tree:
                 raise TreeError(errno.ENOENT, "unlinked")
             names.append(inode.name)
             ino = inode.parent
-        return _as_path(names)
+        return _as_path(ROOT, names)
 
     def base_path(self, ino: int) -> RemotePath | None:
-        """Where Dropbox has it; None where Dropbox has not, or not its folder."""
+        """Where Dropbox has it, from its own root; None: nowhere."""
         names = []
         while ino != ROOT_INO:
             inode = self.get(ino)
@@ -101,7 +104,7 @@ class Tree:
                 return None
             names.append(inode.base_name)
             ino = inode.base_parent
-        return _as_path(names)
+        return _as_path(self.root, names)
 
     def is_below(self, ino: int, folder: int) -> bool:
         """Whether `ino` is `folder` or somewhere in it."""
@@ -331,8 +334,8 @@ class Tree:
         self.update(folder, mtime_ns=now, ctime_ns=now)
 
 
-def _as_path(names: list[str]) -> RemotePath:
-    path = ROOT
+def _as_path(root: RemotePath, names: list[str]) -> RemotePath:
+    path = root
     for name in reversed(names):
         path = join(path, name)
     return path

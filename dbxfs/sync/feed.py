@@ -24,7 +24,7 @@ import trio
 from dbxfs.api.client import Client
 from dbxfs.api.errors import CursorReset, DropboxError, RateLimited, ServerTrouble
 from dbxfs.core.backoff import delay
-from dbxfs.core.model import ROOT, Cursor, Page
+from dbxfs.core.model import ROOT, Cursor, Page, RemotePath
 from dbxfs.store.inode import Effect
 from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.tree import Tree
@@ -44,8 +44,15 @@ class Feed:
         changes: RemoteChanges,
         turn: trio.Lock,
         on_effects: Callable[[list[Effect]], None],
+        on_connected: Callable[[], None],
+        root: RemotePath = ROOT,
     ) -> None:
-        """`on_effects` is told what each page made stale; it must not block."""
+        """`on_effects` is told what each page made stale, `on_connected` that trouble is over.
+
+        Neither may block. `root`: the folder that is followed.
+        """
+        self._on_connected = on_connected
+        self._root = root
         self._client = client
         self._changes = changes
         self._turn = turn
@@ -115,7 +122,7 @@ class Feed:
     async def _turn_of(self, cursor: Cursor | None) -> Page:
         async with self._turn:
             if cursor is None:
-                page = await self._client.list_folder(ROOT, recursive=True)
+                page = await self._client.list_folder(self._root, recursive=True)
             else:
                 page = await self._client.list_folder_continue(cursor)
             self._on_effects(self._changes.apply_page(page))
@@ -142,6 +149,7 @@ class Feed:
         if trouble != self.trouble:
             if trouble is None:
                 log.info("connected to Dropbox")
+                self._on_connected()
             else:
                 log.warning("changes made elsewhere cannot be followed: %s", trouble)
         self.trouble = trouble

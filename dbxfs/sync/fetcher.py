@@ -186,7 +186,9 @@ class Fetcher:
                 self._flights.pop((version.key, block)).fail(error)
         except BaseException:
             for block in left:
-                self._flights.pop((version.key, block)).fail(Unreachable("the mount is ending", doubt=False))
+                self._flights.pop((version.key, block)).fail(
+                    Unreachable("the mount is ending", doubt=False)
+                )
             raise
 
     async def _fetch(self, version: Version, left: list[int]) -> None:

@@ -31,7 +31,7 @@ from dbxfs.api.errors import (
 )
 from dbxfs.core import plan
 from dbxfs.core.backoff import delay
-from dbxfs.core.model import FileEntry, FolderEntry, RemotePath
+from dbxfs.core.model import DeletedEntry, FileEntry, FolderEntry, RemotePath
 from dbxfs.core.names import fold
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.inode import Effect, Inode
@@ -53,6 +53,10 @@ FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "confli
 OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
 PAUSE_CAP = 30.0
+
+
+class NotSentError(Exception):
+    """Dropbox does not have it, and `str()` says why; it stays in the journal."""
 
 
 class Replicator:
@@ -107,6 +111,17 @@ class Replicator:
         """Return when nothing is left that can be sent; what Dropbox refused may remain."""
         self.hurry()
         while any(row.error is None for row in self._journal.rows()):
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def sent(self, ino: int) -> None:
+        """Return when Dropbox has the inode as it is now; `NotSentError` when it refuses."""
+        self._put_off(ino, 0)
+        while (row := self._journal.row(ino)) is not None:
+            if row.error is not None:
+                raise NotSentError(row.error)
+            if self.trouble is not None:
+                raise NotSentError(self.trouble)
             self._idle = trio.Event()
             await self._idle.wait()
 
@@ -251,7 +266,10 @@ class Replicator:
         async with self._turn:
             entry = await self._moved_already(ino, step) if ino in self._doubt else None
             if entry is None:
-                entry = await self._client.move(step.source, step.target)
+                moved = await self._client.move(step.source, step.target)
+                if isinstance(moved, DeletedEntry):
+                    raise ChangedMeanwhileError("it was deleted in the moment of its move")
+                entry = moved
             assert parent is not None  # noqa: S101
             self._journal.confirm_place(ino, entry, parent)
         self._doubt.discard(ino)

@@ -128,19 +128,22 @@ class Uploader:
         digest: str,
         confirm: Callable[[FileEntry], None],
     ) -> None:
-        size, mtime_ns = staged.size, staged.mtime_ns
+        size, mtime_ns, generation = staged.size, staged.mtime_ns, staged.generation
         session, sent = await self._resume(staged, digest)
         while sent < size:
             self._note(sent)
             sent = await self._append(staged, session, sent, min(sent + PART, size))
             self._sessions.store(staged.ino, session, sent, digest)
         async with self._turn:
+            if staged.generation != generation or staged.writers:
+                # Each part had the right hash when it went, but together they are no one state.
+                self._sessions.drop(staged.ino)
+                raise ChangedMeanwhileError("written to while it was sent")
             entry = await self._client.session_finish(
                 session,
                 size,
                 path,
                 mode=mode,
-                content_hash=digest,
                 client_modified_ns=mtime_ns,
             )
             confirm(entry)

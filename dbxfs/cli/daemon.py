@@ -1,0 +1,277 @@
+"""The daemon of one mount: everything is built, wired, run and taken down here.
+
+One nursery holds all tasks. It starts with what needs no network (lock, database, staging) so that
+a mount whose tree is known answers at once; only the very first mount of an account asks Dropbox
+who that is before it says that it is ready, since an empty folder would be the wrong answer.
+
+Shutdown is the reverse: the kernel first (nothing new comes in), then what programs wrote is
+recorded, then the tasks, then the database is closed. Whatever is not on Dropbox by then stays in
+the journal and goes on with the next mount.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pyfuse3
+import trio
+
+from dbxfs.api.client import Client, open_client
+from dbxfs.api.errors import DropboxError
+from dbxfs.api.settings import Settings
+from dbxfs.core.model import Account, Space
+from dbxfs.fs.context import Context, Shown
+from dbxfs.fs.kernel import Kernel
+from dbxfs.fs.operations import Operations
+from dbxfs.store.blocks import BlockCache
+from dbxfs.store.database import Database, DatabaseDamagedError
+from dbxfs.store.inode import Inode
+from dbxfs.store.journal import Journal
+from dbxfs.store.remote import RemoteChanges
+from dbxfs.store.sessions import Sessions
+from dbxfs.store.staging import Staging
+from dbxfs.store.tree import Tree
+from dbxfs.sync.feed import Feed, Listing
+from dbxfs.sync.fetcher import Fetcher
+from dbxfs.sync.replicator import Replicator
+from dbxfs.sync.uploader import Uploader
+
+from .folders import Folders, locked, registered
+from .options import MountOptions
+from .socket import serve_commands
+
+log = logging.getLogger(__name__)
+
+FUSE_TASKS = 2000
+"""Requests in flight at most; each that waits for the network holds one."""
+
+UPKEEP = 2.0
+SPACE_EVERY = 300.0
+FIRST_CONTACT = 20.0
+
+
+class MountError(Exception):
+    """The mount cannot be made; `str()` says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a running daemon consists of, for commands and handlers."""
+
+    options: MountOptions
+    folders: Folders
+    tree: Tree
+    changes: RemoteChanges
+    journal: Journal
+    staging: Staging
+    feed: Feed
+    replicator: Replicator
+    uploader: Uploader
+
+
+def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) -> None:
+    """Mount, serve until unmounted, clean up. `ready` is called when the mount answers.
+
+    Raises `MountError`, or `InUseError` when another daemon has the state.
+    """
+    folders = Folders.of(options)
+    with locked(folders.state):
+        database = open_database(folders)
+        cache = BlockCache(folders.cache, options.cache_size)
+        try:
+            trio.run(_serve, options, settings, folders, database, cache, ready)
+        except* (MountError, DropboxError) as group:
+            raise MountError(str(_first(group))) from None
+        finally:
+            cache.close()
+            database.close()
+
+
+def open_database(folders: Folders) -> Database:
+    """The mount's database; a damaged one is set aside and a new one begun."""
+    try:
+        return Database(folders.database)
+    except DatabaseDamagedError as error:
+        aside = folders.database.with_name(f"tree.damaged-{time.time_ns()}")
+        log.error("the database is damaged (%s); it is kept as %s and rebuilt", error, aside)  # noqa: TRY400
+        for suffix in ("", "-wal", "-shm"):
+            file = folders.database.with_name(folders.database.name + suffix)
+            if file.exists():
+                file.rename(aside.with_name(aside.name + suffix))
+        return Database(folders.database)
+
+
+async def _serve(
+    options: MountOptions,
+    settings: Settings,
+    folders: Folders,
+    database: Database,
+    cache: BlockCache,
+    ready: Callable[[], None],
+) -> None:
+    tree = Tree(database, time.time_ns, options.folder)
+    staging = Staging(tree, folders.staging)
+    for path in await trio.to_thread.run_sync(staging.recover_strays, folders.recovered):
+        log.warning("bytes without a place in the tree are kept in %s", path)
+    for ino in tree.unused():
+        tree.drop_unused(ino)
+    settings = await _meet_account(settings, database)
+    async with open_client(settings) as client, trio.open_nursery() as nursery:
+        kernel = Kernel()
+        tree.in_use = kernel.in_use
+        changes = RemoteChanges(tree)
+        turn = trio.Lock()
+        fetcher = Fetcher(client, cache, nursery)
+        uploader = Uploader(client, fetcher, Sessions(database), turn)
+        journal = Journal(tree)
+        replicator = Replicator(
+            client,
+            tree,
+            journal,
+            staging,
+            uploader,
+            cache,
+            turn,
+            kernel.stale,
+            settle=0.0 if options.sync_remote else 1.0,
+        )
+        tree.on_pending = replicator.pending
+        feed = Feed(client, changes, turn, kernel.stale, replicator.hurry, options.folder)
+        context = Context(
+            tree=tree,
+            staging=staging,
+            fetcher=fetcher,
+            listing=Listing(client, tree, changes, kernel.stale),
+            kernel=kernel,
+            shown=Shown(options.uid, options.gid, options.fmask, options.dmask),
+            space=lambda: _known_space(database),
+            on_dropbox=_waiting(replicator) if options.sync_remote else None,
+        )
+        services = Services(
+            options, folders, tree, changes, journal, staging, feed, replicator, uploader
+        )
+        _mount(options, Operations(context))
+        try:
+            kernel.start()
+            nursery.start_soon(feed.run)
+            nursery.start_soon(replicator.run)
+            nursery.start_soon(_keep_up, client, database)
+            nursery.start_soon(_watch_space, client, database)
+            await nursery.start(serve_commands, services)
+            with registered(options.mountpoint, folders.socket):
+                await _serve_kernel(options, ready)
+        finally:
+            kernel.stop()
+            pyfuse3.close(unmount=True)
+            staging.record_all()
+            folders.socket.unlink(missing_ok=True)
+        nursery.cancel_scope.cancel()
+
+
+async def _serve_kernel(options: MountOptions, ready: Callable[[], None]) -> None:
+    """Answer the kernel until the file system is unmounted or a signal asks to stop."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal)
+        nursery.start_soon(_say_when_ready, options, ready)
+        await pyfuse3.main(max_tasks=FUSE_TASKS)
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            pyfuse3.terminate()
+
+
+async def _say_when_ready(options: MountOptions, ready: Callable[[], None]) -> None:
+    """Ask the mount itself, from outside the loop, as a program would."""
+    await trio.to_thread.run_sync(os.statvfs, options.mountpoint, abandon_on_cancel=True)
+    ready()
+
+
+def _mount(options: MountOptions, operations: Operations) -> None:
+    source = "demo" if options.demo else f"{options.account}{options.folder}"
+    flags = {f"fsname=dbxfs:{source}", "subtype=dbxfs", "default_permissions", *options.kernel}
+    try:
+        pyfuse3.init(operations, str(options.mountpoint), flags)
+    except RuntimeError as error:
+        raise MountError(
+            f"{options.mountpoint} cannot be mounted on ({error}); is fuse3 installed, and is "
+            "the folder yours?"
+        ) from None
+
+
+async def _meet_account(settings: Settings, database: Database) -> Settings:
+    """See to it that the state belongs to the account, and that "/" is its whole Dropbox.
+
+    Only the first mount waits for Dropbox; later ones know.
+    """
+    known = database.get_meta("account")
+    if known is None:
+        async with open_client(settings) as client:
+            with trio.move_on_after(FIRST_CONTACT) as waiting:
+                account = await client.account()
+            if waiting.cancelled_caught:
+                raise MountError("Dropbox does not answer, and the first mount needs it")
+            _remember(account, database)
+    return settings.with_path_root(database.get_meta("path_root"))
+
+
+def _remember(account: Account, database: Database) -> None:
+    with database.transaction():
+        database.set_meta("account", account.account_id)
+        shared_root = account.root_namespace != account.home_namespace
+        database.set_meta("path_root", account.root_namespace if shared_root else None)
+
+
+def _waiting(replicator: Replicator) -> Callable[[Inode], Awaitable[None]]:
+    async def on_dropbox(inode: Inode) -> None:
+        await replicator.sent(inode.ino)
+
+    return on_dropbox
+
+
+# ---- What is done now and then ----
+
+
+async def _keep_up(client: Client, database: Database) -> None:
+    """Keep the database's log short."""
+    while True:
+        await trio.sleep(UPKEEP)
+        try:
+            await trio.to_thread.run_sync(database.checkpoint)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("the database's log cannot be folded in: %s", error)
+
+
+async def _watch_space(client: Client, database: Database) -> None:
+    """Keep the quota that statfs shows, and check that the account is still the same."""
+    while True:
+        try:
+            space = await client.space()
+            database.set_meta("space", f"{space.used} {space.allocated}")
+        except DropboxError as error:
+            log.debug("the quota is not known: %s", error)
+        await trio.sleep(SPACE_EVERY)
+
+
+def _known_space(database: Database) -> Space | None:
+    stored = database.get_meta("space")
+    if stored is None:
+        return None
+    used, allocated = stored.split()
+    return Space(used=int(used), allocated=int(allocated))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

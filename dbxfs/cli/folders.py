@@ -1,0 +1,149 @@
+"""Where things are kept: configuration, state, cache, and who is using them.
+
+All folders are 0700 and all files 0600: they hold tokens, file names and contents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from .options import MountOptions
+
+
+class InUseError(Exception):
+    """Another daemon uses this state."""
+
+
+def config_dir() -> Path:
+    """Configuration and credentials."""
+    return Path(platformdirs.user_config_dir("dbxfs", appauthor=False))
+
+
+def state_root() -> Path:
+    """The state of all accounts."""
+    return Path(platformdirs.user_state_dir("dbxfs", appauthor=False))
+
+
+def private(folder: Path) -> Path:
+    """The folder, made when it is missing, and nobody else's to read."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The folders of one mount."""
+
+    state: Path
+    cache: Path
+
+    @classmethod
+    def of(cls, options: MountOptions) -> Folders:
+        """Those that the options name, or the usual ones of the account."""
+        name = "demo" if options.demo else options.account
+        if options.folder:
+            name += "@" + hashlib.sha256(options.folder.lower().encode()).hexdigest()[:12]
+        cache = Path(platformdirs.user_cache_dir("dbxfs", appauthor=False))
+        return cls(
+            state=private(options.state_dir or state_root() / name),
+            cache=private(options.cache_dir or cache / name),
+        )
+
+    @property
+    def database(self) -> Path:
+        """Tree, cursor and journal."""
+        return self.state / "tree.db"
+
+    @property
+    def staging(self) -> Path:
+        """Bytes that Dropbox does not have yet."""
+        return private(self.state / "staging")
+
+    @property
+    def recovered(self) -> Path:
+        """Bytes that lost their place."""
+        return self.state / "recovered"
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon answers."""
+        return self.state / "socket"
+
+    @property
+    def log(self) -> Path:
+        """What the daemon has to say."""
+        return self.state / "log"
+
+
+@contextlib.contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the state for one daemon; a crash leaves no lock behind.
+
+    Raises `InUseError` with who holds it.
+    """
+    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+            raise InUseError(
+                f"{state} is in use by another mount (process {holder}); unmount that one first"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# ---- Which daemon serves a mount point ----
+
+
+def _record(mountpoint: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:24]
+    return state_root() / "mounts" / f"{name}.json"
+
+
+@contextlib.contextmanager
+def registered(mountpoint: Path, socket: Path) -> Iterator[None]:
+    """While it lasts, the commands find the daemon by its mount point."""
+    private(state_root() / "mounts")
+    record = _record(mountpoint)
+    temporary = record.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps({"mountpoint": str(mountpoint), "socket": str(socket)}))
+    temporary.rename(record)
+    try:
+        yield
+    finally:
+        record.unlink(missing_ok=True)
+
+
+def socket_of(mountpoint: Path) -> Path | None:
+    """The socket of the daemon that serves the mount point, if one is known."""
+    try:
+        return Path(json.loads(_record(mountpoint).read_text())["socket"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def mounts() -> list[tuple[Path, Path]]:
+    """All known mounts: mount point and socket."""
+    found = []
+    for record in sorted((state_root() / "mounts").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            value = json.loads(record.read_text())
+            found.append((Path(value["mountpoint"]), Path(value["socket"])))
+    return found

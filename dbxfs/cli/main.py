@@ -1,0 +1,155 @@
+"""`dbxfs`: the commands around a mount."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import trio
+
+from dbxfs.api.auth import TOKEN_URL
+from dbxfs.api.errors import DropboxError
+from dbxfs.api.login import WWW_URL, begin, exchange
+
+from . import credentials
+from .folders import mounts, socket_of
+from .older import warn_of_older_program
+from .options import UsageError, parse_source
+from .socket import NoAnswerError, ask
+from .umount import progress_line, unmount
+
+ANSWER_TIMEOUT = 10.0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dbxfs-mount", prog_name="dbxfs")
+def dbxfs() -> None:
+    """A Dropbox account as a local folder."""
+    warn_of_older_program()
+
+
+@dbxfs.command()
+@click.argument("account", default="default")
+@click.option("--app-key", envvar="DBXFS_APP_KEY", help="Key of the Dropbox app to sign in with.")
+@click.option("--api-url", envvar="DBXFS_API_URL", hidden=True)
+def login(account: str, app_key: str | None, api_url: str | None) -> None:
+    """Sign in to Dropbox and keep the account under the name ACCOUNT."""
+    parse_source(f"dbxfs:{account}")
+    app_key = app_key or click.prompt("App key (from https://www.dropbox.com/developers/apps)")
+    token_url = f"{api_url}/oauth2/token" if api_url else TOKEN_URL
+    address, verifier = begin(app_key, api_url or WWW_URL)
+    click.echo("Open this address, allow the access, and copy the code that is shown:")
+    click.echo(f"\n  {address}\n")
+    # Not an argument and not echoed: the code is as good as the account for a few minutes.
+    code = click.prompt("Code", hide_input=sys.stdin.isatty())
+
+    async def finish() -> Path:
+        granted = await exchange(code, verifier, app_key, token_url=token_url)
+        return credentials.store(
+            account,
+            refresh_token=granted.refresh_token,
+            app_key=app_key,
+            token_url=token_url,
+            account_id=granted.account_id,
+        )
+
+    path = trio.run(finish)
+    click.echo(f"Signed in; the credentials are in {path}")
+    name = "none" if account == "default" else f"dbxfs:{account}"
+    click.echo(f"Mount it with: mount.dbxfs {name} MOUNTPOINT")
+
+
+@dbxfs.command()
+@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(mountpoint: Path | None, as_json: bool) -> None:
+    """Show what the mounts are doing; MOUNTPOINT restricts it to one."""
+    found = [_socket(mountpoint)] if mountpoint else [socket for _, socket in mounts()]
+    replies = []
+    for socket in found:
+        try:
+            replies += [*ask(socket, "status", ANSWER_TIMEOUT)]
+        except NoAnswerError:
+            if mountpoint:
+                raise
+    for reply in replies:
+        reply.pop("done", None)
+    if as_json:
+        click.echo(json.dumps(replies[0] if mountpoint else replies, indent=2))
+        return
+    for line in _status_lines(replies):
+        click.echo(line)
+
+
+def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
+    if not replies:
+        yield "Nothing is mounted."
+    for reply in replies:
+        yield f"{reply['mountpoint']} ({reply['account']})"
+        yield f"  {'online' if reply['online'] else 'offline: ' + reply['trouble']}"
+        yield f"  {reply['entries']} entries, listing {reply['listing']}"
+        yield f"  {progress_line(reply)}"
+        for error in reply["errors"]:
+            yield f"  not on Dropbox: {error['path']}: {error['reason']}"
+
+
+@dbxfs.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def sync(mountpoint: Path, as_json: bool) -> None:
+    """Return when MOUNTPOINT and Dropbox agree; 1 when something could not be sent."""
+    reply: dict[str, Any] = {}
+    for reply in ask(_socket(mountpoint), "sync"):
+        if sys.stderr.isatty() and not reply.get("done"):
+            click.echo(f"\r\033[K{progress_line(reply)}", err=True, nl=False)
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", err=True, nl=False)
+    if as_json:
+        click.echo(json.dumps({"errors": reply["errors"]}, indent=2))
+    elif reply["errors"]:
+        for error in reply["errors"]:
+            click.echo(f"not on Dropbox: {error['path']}: {error['reason']}", err=True)
+    if reply["errors"]:
+        sys.exit(1)
+
+
+@dbxfs.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("--now", is_flag=True, help="Do not wait for uploads; the next mount goes on.")
+def umount(mountpoint: Path, now: bool) -> None:
+    """Unmount MOUNTPOINT when everything is on Dropbox."""
+    unmount(mountpoint, now=now)
+
+
+def _socket(mountpoint: Path) -> Path:
+    real = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    socket = socket_of(real)
+    if socket is None:
+        raise NoAnswerError(f"no dbxfs is known to be mounted on {mountpoint}")
+    return socket
+
+
+def main() -> NoReturn:
+    """The command's entry point."""
+    try:
+        dbxfs(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        print(f"dbxfs: {error.format_message()}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, click.UsageError) else 2)
+    except (UsageError, NoAnswerError, DropboxError, ValueError) as error:
+        print(f"dbxfs: {error}", file=sys.stderr)
+        sys.exit(1)
+    except click.Abort:
+        sys.exit(130)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

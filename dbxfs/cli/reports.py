@@ -1,0 +1,55 @@
+"""What the daemon tells of itself: the state behind `dbxfs status` and progress lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbxfs.store.tree import TreeError
+
+if TYPE_CHECKING:
+    from .daemon import Services
+
+LISTED = 100
+"""Pending entries and errors that are listed one by one."""
+
+
+def status(services: Services) -> dict[str, Any]:
+    """All that `dbxfs status --json` prints of one mount."""
+    trouble = services.feed.trouble or services.replicator.trouble
+    (entries,) = services.tree.database.execute("SELECT count(*) FROM inode").fetchone()
+    return {
+        "mountpoint": str(services.options.mountpoint),
+        "account": "demo" if services.options.demo else services.options.account,
+        "online": trouble is None,
+        "trouble": trouble,
+        "listing": "complete" if services.changes.complete else "under way",
+        "entries": entries - 1,
+        "state_dir": str(services.folders.state),
+        "cache_dir": str(services.folders.cache),
+        **progress(services),
+        "errors": errors(services),
+    }
+
+
+def progress(services: Services) -> dict[str, Any]:
+    """How much is still to be sent."""
+    upload = services.uploader.progress
+    return {
+        "pending": services.journal.count(),
+        "uploading": None
+        if upload is None
+        else {"path": _path(services, upload.ino), "sent": upload.sent, "size": upload.size},
+    }
+
+
+def errors(services: Services) -> list[dict[str, str]]:
+    """What Dropbox refused, with its reason."""
+    held = [row for row in services.journal.rows() if row.error is not None]
+    return [{"path": _path(services, row.ino), "reason": row.error or ""} for row in held[:LISTED]]
+
+
+def _path(services: Services, ino: int) -> str:
+    try:
+        return services.tree.path(ino)
+    except TreeError:
+        return f"(removed, inode {ino})"

@@ -1,0 +1,94 @@
+"""`umount.dbxfs`: unmount when everything is on Dropbox.
+
+`--now`, or Ctrl-C while it waits, leaves the rest in the journal, where the next mount finds it;
+so does a plain umount(8). What is in use stays mounted, as with umount(8).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from .folders import socket_of
+from .socket import NoAnswerError, ask
+
+FAILURE = 32
+
+
+def unmount(mountpoint: Path, *, now: bool) -> None:
+    """Wait for Dropbox unless `now`, then unmount; raises `click.ClickException`."""
+    real = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    if not now:
+        try:
+            wait_until_synced(real)
+        except NoAnswerError as error:
+            click.echo(f"umount.dbxfs: {error}; unmounting without waiting", err=True)
+        except KeyboardInterrupt:
+            click.echo("\nunmounting now; the rest is sent at the next mount", err=True)
+    command = ["umount"] if os.getuid() == 0 else [_fusermount(), "-u"]
+    done = subprocess.run([*command, real], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(done.stderr.strip() or f"{real} cannot be unmounted")
+
+
+def wait_until_synced(mountpoint: Path) -> None:
+    """Wait until both sides agree, with progress on a terminal; errors are printed."""
+    socket = socket_of(mountpoint)
+    if socket is None:
+        raise NoAnswerError(f"no dbxfs is known to be mounted on {mountpoint}")
+    shown = sys.stderr.isatty()
+    reply: dict[str, object] = {}
+    for reply in ask(socket, "sync"):
+        if shown:
+            click.echo(f"\r\033[K{progress_line(reply)}", err=True, nl=False)
+    if shown:
+        click.echo("\r\033[K", err=True, nl=False)
+    errors = reply.get("errors")
+    if isinstance(errors, list) and errors:
+        click.echo(f"{len(errors)} changes are not on Dropbox and stay in the journal:", err=True)
+        for error in errors:
+            click.echo(f"  {error['path']}: {error['reason']}", err=True)
+
+
+def progress_line(reply: dict[str, object]) -> str:
+    """One line that says how much is left."""
+    line = f"{reply.get('pending', 0)} changes left"
+    match reply.get("uploading"):
+        case {"path": path, "sent": int(sent), "size": int(size)} if size:
+            line += f", {path} {100 * sent // size}% of {size / 1e6:.1f} MB"
+    return line
+
+
+def _fusermount() -> str:
+    return shutil.which("fusermount3") or shutil.which("fusermount") or "fusermount3"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("--now", is_flag=True, help="Do not wait for uploads; the next mount goes on.")
+def umount(mountpoint: Path, now: bool) -> None:
+    """Unmount MOUNTPOINT when everything is on Dropbox."""
+    unmount(mountpoint, now=now)
+
+
+def main() -> NoReturn:
+    """The command's entry point."""
+    try:
+        umount(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        print(f"umount.dbxfs: {error.format_message()}", file=sys.stderr)
+        sys.exit(1)
+    except click.ClickException as error:
+        print(f"umount.dbxfs: {error.format_message()}", file=sys.stderr)
+        sys.exit(FAILURE)
+    except click.Abort:
+        sys.exit(FAILURE)
+    sys.exit(0)
