@@ -1,1 +1,1 @@
-"""The embedded Dropbox: a strict stand-in for the HTTP API, for demo, tests and benches."""
+"""The embedded Dropbox: an ASGI application that speaks the Dropbox HTTP API v2."""
