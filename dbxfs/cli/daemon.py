@@ -124,7 +124,6 @@ async def _serve(
     settings = await _meet_account(settings, database)
     async with open_client(settings) as client, trio.open_nursery() as nursery:
         kernel = Kernel()
-        tree.in_use = kernel.in_use
         changes = RemoteChanges(tree)
         turn = trio.Lock()
         fetcher = Fetcher(client, cache, nursery)
@@ -142,6 +141,7 @@ async def _serve(
             settle=0.0 if options.sync_remote else 1.0,
         )
         tree.on_pending = replicator.pending
+        tree.in_use = lambda ino: kernel.in_use(ino) or replicator.is_committing(ino)
         feed = Feed(client, changes, turn, kernel.stale, replicator.hurry, options.folder)
         context = Context(
             tree=tree,

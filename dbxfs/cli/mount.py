@@ -11,6 +11,7 @@ The child is forked, not started anew, so that no secret has to travel.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import logging.handlers
@@ -115,7 +116,7 @@ def check_mountpoint(path: Path) -> Path:
     except FileNotFoundError:
         raise FailedError(f"{path} is not there; make the folder first") from None
     except OSError as error:
-        if error.errno == 107:
+        if error.errno == errno.ENOTCONN:
             raise FailedError(
                 f"{path} is a mount whose daemon died; run: fusermount3 -u {path}"
             ) from None

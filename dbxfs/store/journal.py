@@ -16,7 +16,7 @@ from dbxfs.core.plan import Facts, Occupant
 
 from . import inode as effects
 from .inode import FILE, Effect, Inode
-from .remote import NO_BASE
+from .remote import LIMBO, NO_BASE
 from .tree import Tree
 
 
@@ -141,6 +141,7 @@ class Journal:
                     ino,
                     inode.rev,
                 )
+            self._release_identity(entry, ino)
             self._set_base(inode, entry, parent)
 
     def confirm_upload(
@@ -192,18 +193,19 @@ class Journal:
             inode = self._tree.get(ino)
             if inode.parent is not None or inode.base_parent is None or inode.base_name is None:
                 return []
-            if self._tree.child(inode.base_parent, inode.base_name) is None:
-                self._tree.update(
-                    ino, parent=inode.base_parent, name=inode.base_name, key=inode.base_key
-                )
+            name = self._tree.free_name(inode.base_parent, inode.base_name)
+            self._tree.update(ino, parent=inode.base_parent, name=name, key=fold(name))
             self._database.execute("DELETE FROM journal WHERE ino = ?", ino)
-        return [effects.Entry(inode.base_parent, inode.base_name, 0)]
+            if name != inode.base_name:
+                self._tree.mark_pending(ino)
+        return [effects.Entry(inode.base_parent, name, 0)]
 
     # ---- Inside ----
 
     def _set_base(self, inode: Inode, entry: FileEntry | FolderEntry, parent: int) -> None:
         if not isinstance(entry, FileEntry) or entry.rev != inode.rev:
             self._supersede(inode)
+        self._release_place(parent, fold(entry.name), inode.ino)
         columns: dict[str, object] = {
             "id": entry.id,
             "base_parent": parent,
@@ -219,8 +221,21 @@ class Journal:
                 "base_mtime_ns": entry.client_modified_ns,
             }
         self._tree.update(inode.ino, **columns)
+        if inode.parent is None:
+            # It was unlinked while the commit was under way.
+            self._tree.mark_pending(inode.ino)
 
-    def _release_identity(self, entry: FileEntry, ino: int) -> None:
+    def _release_place(self, parent: int, key: str, ino: int) -> None:
+        """Whatever we thought was there is not: the feed will tell where it went."""
+        other = self._tree.select_one(
+            "base_parent = ? AND base_key = ? AND ino != ?", parent, key, ino
+        )
+        if other is not None:
+            self._tree.update(
+                other.ino, base_parent=None, base_name=None, base_key=None, seen=LIMBO
+            )
+
+    def _release_identity(self, entry: FileEntry | FolderEntry, ino: int) -> None:
         """The file that this commit replaced was unlinked here: its identity has a new inode."""
         for other in list(self._tree.select("id = ? AND ino != ?", entry.id, ino)):
             self._supersede(other)
@@ -249,17 +264,22 @@ class Journal:
         }
         self._tree.update(inode.ino, **NO_BASE)
         changed = self._follow_name(inode, entry)
-        free = self._tree.child(inode.base_parent or 0, inode.base_name or "") is None
-        self._tree.insert(
-            parent=inode.base_parent if free else None,
-            name=inode.base_name,
-            key=inode.base_key,
+        assert inode.base_parent is not None  # noqa: S101
+        assert inode.base_name is not None  # noqa: S101
+        name = self._tree.free_name(inode.base_parent, inode.base_name)
+        ino = self._tree.insert(
+            parent=inode.base_parent,
+            name=name,
+            key=fold(name),
             kind=FILE,
             size=inode.base_size,
             mtime_ns=inode.base_mtime_ns,
             ctime_ns=self._tree.clock(),
             **base,
         )
+        if name != inode.base_name:
+            self._tree.mark_pending(ino)
+        changed.append(effects.Entry(inode.base_parent, name, 0))
         return changed
 
     def _follow_name(self, inode: Inode, entry: FileEntry) -> list[Effect]:

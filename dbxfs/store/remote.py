@@ -365,11 +365,7 @@ class RemoteChanges:
 
     def _step_aside(self, inode: Inode) -> None:
         assert inode.parent is not None  # noqa: S101
-        attempt = 0
-        name = reconcile.conflicted_name(inode.name, attempt)
-        while self._tree.child(inode.parent, name) is not None:
-            attempt += 1
-            name = reconcile.conflicted_name(inode.name, attempt)
+        name = self._tree.free_name(inode.parent, inode.name)
         self._tree.update(inode.ino, name=name, key=fold(name))
         self._tree.mark_pending(inode.ino)
         self._stale_entry(inode.parent, inode.name, inode.ino)

@@ -262,7 +262,8 @@ class Staging:
 
     def retire(self, staged: StagedFile) -> None:
         """Dropbox has the content: it is no longer staged. The file is left to the caller."""
-        self._open.pop(staged.ino, None)
+        if self._open.get(staged.ino) is staged:
+            del self._open[staged.ino]
         staged.retire()
 
     def discard(self, ino: int) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 from dbxfs.core.model import ROOT, RemotePath, join
 from dbxfs.core.names import fold
+from dbxfs.core.reconcile import conflicted_name
 
 from .database import Database
 from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, Inode
@@ -114,6 +115,15 @@ class Tree:
                 return False
             at = self.get(at).parent
         return at is not None
+
+    def free_name(self, parent: int, name: str) -> str:
+        """The name if nothing is there, else the first conflicted copy's that is free."""
+        attempt = 0
+        free = name
+        while self.child(parent, free) is not None:
+            free = conflicted_name(name, attempt)
+            attempt += 1
+        return free
 
     def children_known(self, inode: Inode) -> bool:
         """Whether the folder's entries are all here, so that no request is needed."""

@@ -14,11 +14,12 @@ at once when a program changes the file; they never hold up what does not depend
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -45,6 +46,8 @@ from .uploader import ChangedMeanwhileError, Uploader
 log = logging.getLogger(__name__)
 
 SETTLE = 1.0
+AGAIN = 0.1
+"""Seconds after which what changed under our hands is tried again, at the earliest."""
 HELD_AGAIN = 300.0
 FEED_FIRST = 1.0
 """Seconds to wait when Dropbox knows something that the feed has still to tell."""
@@ -91,7 +94,8 @@ class Replicator:
         self._in_a_row = 0
         self._resume_at = 0.0
         self._wake = trio.Event()
-        self._idle = trio.Event()
+        self._progress = trio.Event()
+        self._committing: set[int] = set()
         self.trouble: str | None = None
         """Why nothing can be sent at the moment, for people; None: all is well."""
 
@@ -111,8 +115,11 @@ class Replicator:
         """Return when nothing is left that can be sent; what Dropbox refused may remain."""
         self.hurry()
         while any(row.error is None for row in self._journal.rows()):
-            self._idle = trio.Event()
-            await self._idle.wait()
+            await self._progress.wait()
+
+    def is_committing(self, ino: int) -> bool:
+        """Whether a commit of the inode is under way: its row must stay until the reply."""
+        return ino in self._committing
 
     async def sent(self, ino: int) -> None:
         """Return when Dropbox has the inode as it is now; `NotSentError` when it refuses."""
@@ -122,8 +129,7 @@ class Replicator:
                 raise NotSentError(row.error)
             if self.trouble is not None:
                 raise NotSentError(self.trouble)
-            self._idle = trio.Event()
-            await self._idle.wait()
+            await self._progress.wait()
 
     async def run(self) -> None:
         """Work for ever."""
@@ -132,8 +138,10 @@ class Replicator:
         while True:
             ino = self._next_due() if trio.current_time() >= self._resume_at else None
             if ino is not None:
+                await trio.lowlevel.checkpoint()
                 await self._work(ino)
-                self._idle.set()
+                self._progress.set()
+                self._progress = trio.Event()
                 continue
             self._wake = trio.Event()
             due = self._queue[0][0] if self._queue else math.inf
@@ -176,43 +184,44 @@ class Replicator:
             if isinstance(step, plan.After) and step.ino in (*waiting, ino):
                 step = plan.next_step(self._journal.facts(ino), in_cycle=True)
             if isinstance(step, plan.After):
-                if not self._may_go_first(step.ino):
-                    self._put_off(ino, FEED_FIRST)
+                if not self._may_go_first(ino, step.ino):
                     return
                 waiting.append(ino)
                 ino = step.ino
-                continue
-            if not await self._do(ino, step):
+            elif not await self._do(ino, step):
                 for other in waiting:
                     self._put_off(other, FEED_FIRST)
                 return
 
-    def _may_go_first(self, ino: int) -> bool:
-        """Whether another inode can be worked on now; one that is not pending gets a chance."""
-        if self._journal.row(ino) is None:
-            self._tree.mark_pending(ino)
-        return self._due.get(ino, 0) <= trio.current_time() + self._settle
+    def _may_go_first(self, ino: int, first: int) -> bool:
+        """Whether the inode that `ino` waits for can be worked on now; else `ino` is put off."""
+        row = self._journal.row(first)
+        if row is None:
+            self._tree.mark_pending(first)
+        elif row.error is not None:
+            self._hold(ino, f"waits for {self._tree.get(first).name!r}: {row.error}")
+            return False
+        elif self._due.get(first, 0) > trio.current_time() + self._settle:
+            self._put_off(ino, FEED_FIRST)
+            return False
+        return True
 
     async def _do(self, ino: int, step: plan.Step) -> bool:
         """Carry out one step; whether to go on now."""
         try:
             match step:
                 case plan.Done():
-                    self._journal.done(ino)
-                    self._doubt.discard(ino)
-                    self._failures.pop(ino, None)
-                    self._due.pop(ino, None)
+                    self._finish(ino)
                 case plan.Hold(reason):
                     self._hold(ino, reason)
                     return False
-                case plan.CreateFolder(path):
-                    await self._create_folder(ino, path)
-                case plan.Delete():
-                    await self._delete(ino, step)
-                case plan.Move():
-                    await self._move(ino, step)
                 case plan.Upload():
                     return await self._upload(ino, step)
+                case plan.CreateFolder() | plan.Delete() | plan.Move():
+                    async with self._turn:
+                        if plan.next_step(self._journal.facts(ino)) == step:
+                            with self._commit(ino):
+                                await self._call(ino, step)
         except EndpointError as error:
             self._refused(ino, error)
             return False
@@ -221,7 +230,7 @@ class Replicator:
             return False
         except ChangedMeanwhileError as error:
             log.debug("inode %d: %s", ino, error)
-            self._put_off(ino, self._settle)
+            self._put_off(ino, max(self._settle, AGAIN))
             return False
         except (DamagedContentError, OSError) as error:
             self._hold(ino, str(error))
@@ -229,49 +238,72 @@ class Replicator:
         self._well()
         return True
 
+    def _finish(self, ino: int) -> None:
+        row = self._journal.row(ino)
+        self._journal.done(ino)
+        self._doubt.discard(ino)
+        self._failures.pop(ino, None)
+        self._due.pop(ino, None)
+        if row is not None and row.error is not None:
+            # Others may have been held because of this one.
+            self.hurry()
+
+    @contextlib.contextmanager
+    def _commit(self, ino: int) -> Iterator[None]:
+        self._committing.add(ino)
+        try:
+            yield
+        finally:
+            self._committing.discard(ino)
+
+    async def _call(self, ino: int, step: plan.CreateFolder | plan.Delete | plan.Move) -> None:
+        """Make a call that moves no bytes, and confirm it. The turn is ours."""
+        match step:
+            case plan.CreateFolder(path):
+                await self._create_folder(ino, path)
+            case plan.Delete():
+                await self._delete(ino, step)
+            case plan.Move():
+                await self._move(ino, step)
+
     async def _create_folder(self, ino: int, path: RemotePath) -> None:
         parent = self._tree.get(ino).parent
-        async with self._turn:
-            try:
-                entry = await self._client.create_folder(path)
-            except EndpointError as error:
-                if not error.has("path", "conflict", "folder"):
-                    raise
-                found = await self._client.metadata(path)
-                if isinstance(found, FileEntry):
-                    raise
-                entry = found
-            assert parent is not None  # noqa: S101
-            self._journal.confirm_place(ino, entry, parent)
+        assert parent is not None  # noqa: S101
+        try:
+            entry = await self._client.create_folder(path)
+        except EndpointError as error:
+            if not error.has("path", "conflict", "folder"):
+                raise
+            found = await self._client.metadata(path)
+            if isinstance(found, FileEntry):
+                raise
+            entry = found
+        self._journal.confirm_place(ino, entry, parent)
 
     async def _delete(self, ino: int, step: plan.Delete) -> None:
-        async with self._turn:
-            try:
-                await self._client.delete(step.path, step.rev)
-            except EndpointError as error:
-                if error.has("path_write", "conflict"):
-                    log.info("inode %d changed elsewhere since it was deleted; it stays", ino)
-                    self._on_effects(self._journal.give_up_delete(ino))
-                    return
-                if not error.has("path_lookup", "not_found"):
-                    raise
-            self._journal.confirm_delete(ino)
+        try:
+            await self._client.delete(step.path, step.rev)
+        except EndpointError as error:
+            if error.has("path_write", "conflict"):
+                log.info("inode %d changed elsewhere since it was deleted; it stays", ino)
+                self._on_effects(self._journal.give_up_delete(ino))
+                return
+            if not error.has("path_lookup", "not_found"):
+                raise
+        self._journal.confirm_delete(ino)
 
     async def _move(self, ino: int, step: plan.Move) -> None:
         inode = self._tree.get(ino)
-        parent = inode.parent
         passing = step.target == plan.passing_place(step.source, ino)
-        if passing:
-            parent = inode.base_parent
-        async with self._turn:
-            entry = await self._moved_already(ino, step) if ino in self._doubt else None
-            if entry is None:
-                moved = await self._client.move(step.source, step.target)
-                if isinstance(moved, DeletedEntry):
-                    raise ChangedMeanwhileError("it was deleted in the moment of its move")
-                entry = moved
-            assert parent is not None  # noqa: S101
-            self._journal.confirm_place(ino, entry, parent)
+        parent = inode.base_parent if passing else inode.parent
+        assert parent is not None  # noqa: S101
+        entry = await self._moved_already(ino, step) if ino in self._doubt else None
+        if entry is None:
+            moved = await self._client.move(step.source, step.target)
+            if isinstance(moved, DeletedEntry):
+                raise ChangedMeanwhileError("it was deleted in the moment of its move")
+            entry = moved
+        self._journal.confirm_place(ino, entry, parent)
         self._doubt.discard(ino)
 
     async def _moved_already(self, ino: int, step: plan.Move) -> FileEntry | FolderEntry | None:
@@ -288,13 +320,25 @@ class Replicator:
             raise ChangedMeanwhileError("its staged content is gone")
         if staged.dirty:
             if not self._open_too_long(ino):
-                self._put_off(ino, self._settle)
+                self._put_off(ino, max(self._settle, AGAIN))
                 return False
             self._staging.record(staged)
-        inode, generation = self._tree.get(ino), staged.generation
+        with staged.reading(), self._commit(ino):
+            digest = await self._send(staged, step)
+        if staged.retired:
+            await trio.to_thread.run_sync(self._keep_as_clean, staged, digest)
+        self._well()
+        return True
+
+    async def _send(self, staged: StagedFile, step: plan.Upload) -> str:
+        """Send and confirm what is staged, gives its content hash."""
+        ino, generation = staged.ino, staged.generation
+        inode = self._tree.get(ino)
         digest = await self._uploader.hash(staged)
-        if staged.generation != generation:
-            raise ChangedMeanwhileError("written to while it was hashed")
+
+        def current() -> bool:
+            same = staged.generation == generation and not staged.writers
+            return same and plan.next_step(self._journal.facts(ino)) == step
 
         def confirm(entry: FileEntry) -> None:
             self._confirm_upload(staged, entry, inode, generation)
@@ -303,11 +347,8 @@ class Replicator:
             self._doubt.discard(ino)
         else:
             mode = Add() if step.replaces is None else Update(step.replaces)
-            await self._uploader.send(staged, step.path, mode, digest, confirm)
-        if staged.retired:
-            await trio.to_thread.run_sync(self._keep_as_clean, staged, digest)
-        self._well()
-        return True
+            await self._uploader.send(staged, step.path, mode, digest, current, confirm)
+        return digest
 
     def _confirm_upload(
         self, staged: StagedFile, entry: FileEntry, inode: Inode, generation: int

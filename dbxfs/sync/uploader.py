@@ -80,19 +80,21 @@ class Uploader:
         path: RemotePath,
         mode: WriteMode,
         digest: str,
+        current: Callable[[], bool],
         confirm: Callable[[FileEntry], None],
     ) -> None:
         """Send the content whose hash is `digest` and commit it at `path`.
 
+        `current` is asked when the turn has come: whether this is still what is to be sent.
         `confirm` gets the answer before the turn ends, so that the feed cannot come between.
         Raises `DropboxError`; `ChangedMeanwhileError` when the bytes are no longer those.
         """
         self.progress = Progress(staged.ino, staged.size)
         try:
             if staged.size <= SMALL:
-                await self._send_small(staged, path, mode, digest, confirm)
+                await self._send_small(staged, path, mode, digest, current, confirm)
             else:
-                await self._send_session(staged, path, mode, digest, confirm)
+                await self._send_session(staged, path, mode, digest, current, confirm)
         except EndpointError as error:
             if "content_hash_mismatch" in error.tags:
                 raise ChangedMeanwhileError(str(error)) from error
@@ -106,10 +108,12 @@ class Uploader:
         path: RemotePath,
         mode: WriteMode,
         digest: str,
+        current: Callable[[], bool],
         confirm: Callable[[FileEntry], None],
     ) -> None:
         body = await trio.to_thread.run_sync(staged.read, 0, staged.size)
         async with self._turn:
+            _check(current)
             entry = await self._client.upload(
                 path,
                 body,
@@ -126,19 +130,19 @@ class Uploader:
         path: RemotePath,
         mode: WriteMode,
         digest: str,
+        current: Callable[[], bool],
         confirm: Callable[[FileEntry], None],
     ) -> None:
-        size, mtime_ns, generation = staged.size, staged.mtime_ns, staged.generation
+        size, mtime_ns = staged.size, staged.mtime_ns
         session, sent = await self._resume(staged, digest)
         while sent < size:
             self._note(sent)
             sent = await self._append(staged, session, sent, min(sent + PART, size))
             self._sessions.store(staged.ino, session, sent, digest)
         async with self._turn:
-            if staged.generation != generation or staged.writers:
-                # Each part had the right hash when it went, but together they are no one state.
-                self._sessions.drop(staged.ino)
-                raise ChangedMeanwhileError("written to while it was sent")
+            # Each part had the right hash when it went; together they are one state only if
+            # nothing was written since.
+            _check(current)
             entry = await self._client.session_finish(
                 session,
                 size,
@@ -177,6 +181,11 @@ class Uploader:
     def _note(self, sent: int) -> None:
         if self.progress is not None:
             self.progress.sent = sent
+
+
+def _check(current: Callable[[], bool]) -> None:
+    if not current():
+        raise ChangedMeanwhileError("changed while it was sent")
 
 
 def _stream(chunks: list[bytes]) -> Callable[[], AsyncIterator[bytes]]:
