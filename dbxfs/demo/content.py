@@ -50,47 +50,68 @@ async def receive_body(
     """
     sink = _Sink(target, offset)
     try:
-        size = 0
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
-            send, receive = trio.open_memory_channel[bytes](0)
-            started = False
-            gathered: list[bytes] = []
-            room = sink.room(0)
-            held = 0
+        async with trio.open_nursery() as nursery:
+            blocks = _Blocks(sink, nursery)
             async for chunk in chunks:
-                size += len(chunk)
-                if size > limit:
-                    gathered.clear()
-                    continue
-                rest = memoryview(chunk)
-                while len(rest):
-                    piece = rest[: room - held]
-                    gathered.append(bytes(piece))
-                    held += len(piece)
-                    rest = rest[len(piece) :]
-                    if held == room:
-                        if not started:
-                            nursery.start_soon(sink.drain, receive)
-                            started = True
-                        await send.send(b"".join(gathered))
-                        gathered, held, room = [], 0, BLOCK
-            if size > limit:
-                nursery.cancel_scope.cancel()
-            last = b"".join(gathered)
-            if started:
-                if last:
-                    await send.send(last)
-                await send.aclose()
-            elif last:
-                if len(last) <= INLINE:
-                    sink.take(last)
-                else:
-                    await trio.to_thread.run_sync(sink.take, last)
-        if size > limit:
+                await blocks.add(chunk, limit)
+            await blocks.finish()
+        if blocks.size > limit:
             raise TooLargeError
         return sink.received()
+    except BaseExceptionGroup as group:
+        raise _only(group) from None
     finally:
         sink.close()
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The reason within a nursery's group: the first of them."""
+    reason: BaseException = group
+    while isinstance(reason, BaseExceptionGroup):
+        reason = reason.exceptions[0]
+    return reason
+
+
+class _Blocks:
+    """Gathers chunks into blocks; a second task hands them to the sink while more come."""
+
+    def __init__(self, sink: _Sink, nursery: trio.Nursery) -> None:
+        self.size = 0
+        self._sink = sink
+        self._nursery = nursery
+        self._send: trio.MemorySendChannel[bytes] | None = None
+        self._gathered: list[bytes] = []
+        self._room = sink.room()
+
+    async def add(self, chunk: bytes, limit: int) -> None:
+        self.size += len(chunk)
+        if self.size > limit:
+            self._gathered.clear()
+            return
+        while len(chunk) >= self._room:
+            self._gathered.append(chunk[: self._room])
+            chunk = chunk[self._room :]
+            await self._hand_over()
+            self._room = BLOCK
+        if chunk:
+            self._gathered.append(chunk)
+            self._room -= len(chunk)
+
+    async def _hand_over(self) -> None:
+        if self._send is None:
+            self._send, receive = trio.open_memory_channel[bytes](0)
+            self._nursery.start_soon(self._sink.drain, receive)
+        await self._send.send(b"".join(self._gathered))
+        self._gathered.clear()
+
+    async def finish(self) -> None:
+        last = b"".join(self._gathered)
+        if len(last) > INLINE or (last and self._send is not None):
+            await self._hand_over()
+        elif last:
+            self._sink.take(last)
+        if self._send is not None:
+            await self._send.aclose()
 
 
 class _Sink:
@@ -104,9 +125,9 @@ class _Sink:
         self._order: list[bytes] = []
         self._whole = None if offset % BLOCK == 0 else ContentHasher()
 
-    def room(self, size: int) -> int:
-        """Bytes until the file's next block begins."""
-        return BLOCK - (self._start + size) % BLOCK
+    def room(self) -> int:
+        """Bytes until the file's first block boundary."""
+        return BLOCK - self._start % BLOCK
 
     async def drain(self, blocks: trio.MemoryReceiveChannel[bytes]) -> None:
         async for block in blocks:

@@ -27,6 +27,25 @@ LARGEST_HEAD = 1024 * 1024
 """Bytes of request headers: the argument of a batch is in one of them."""
 
 
+READ = 512 * 1024
+"""Bytes that are received at once. Hypercorn asks for 64 KiB, which makes uploads half as fast."""
+
+
+class LargeReads:
+    """A stream as Hypercorn uses it, with larger reads."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+        self.send_all = stream.send_all
+        self.send_eof = stream.send_eof
+        self.aclose = stream.aclose
+
+    async def receive_some(self, _size: int) -> bytes | bytearray:
+        """Up to `READ` bytes, whatever was asked for."""
+        return await self._stream.receive_some(READ)
+
+
 def _config() -> Config:
     config = Config()
     config.keep_alive_timeout = IDLE
@@ -51,7 +70,8 @@ async def serve(app: ASGIApp, listeners: list[trio.SocketListener]) -> None:
 
     async def answer(stream: trio.SocketStream) -> None:
         wrapped: Any = ASGIWrapper(_with_connection(app, stream))  # type: ignore[arg-type]
-        await TCPServer(wrapped, config, context, {}, stream)  # type: ignore[arg-type]
+        large: Any = LargeReads(stream)
+        await TCPServer(wrapped, config, context, {}, large)
 
     await trio.serve_listeners(answer, listeners)
 
