@@ -82,15 +82,18 @@ class Stream(httpx.AsyncByteStream):
         self.closed = True
 
 
-class Peer:
-    """Answers by the script; `requests` holds what came, `bodies` their contents."""
+class Peer(httpx.AsyncBaseTransport):
+    """Answers by the script; `requests` holds what came, `bodies` their contents.
+
+    An exception is raised before the request's body is taken, a function is called after it.
+    """
 
     def __init__(self, script: Sequence[Reply]) -> None:
         self.script = list(script)
         self.requests: list[httpx.Request] = []
         self.bodies: list[bytes] = []
 
-    async def handle(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         step = self.script[min(len(self.requests), len(self.script)) - 1]
         if isinstance(step, Exception):
@@ -100,15 +103,11 @@ class Peer:
             return step
         return step(request)
 
-    @property
-    def transport(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self.handle)
-
     def client(
         self, auth: httpx.Auth | None = None, **settings: Any
     ) -> AbstractAsyncContextManager[Client]:
         made = Settings.for_url(URL, auth or StaticToken("sl.secret"), **settings)
-        return open_client(made, transport=self.transport)
+        return open_client(made, transport=self)
 
     def sent(self, which: int = -1) -> Any:
         """The JSON argument of a request, from its body or its header."""
