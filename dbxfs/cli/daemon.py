@@ -85,7 +85,10 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
         database = open_database(folders)
         cache = BlockCache(folders.cache, options.cache_size)
         try:
-            trio.run(_serve, options, settings, folders, database, cache, ready)
+            tree = Tree(database, time.time_ns, options.folder)
+            staging = Staging(tree, folders.staging)
+            _tidy(tree, staging, folders)
+            trio.run(_serve, options, settings, folders, tree, staging, cache, ready)
         except* (MountError, DropboxError) as group:
             raise MountError(str(_first(group))) from None
         finally:
@@ -107,20 +110,24 @@ def open_database(folders: Folders) -> Database:
         return Database(folders.database)
 
 
+def _tidy(tree: Tree, staging: Staging, folders: Folders) -> None:
+    """What a daemon that died has left behind: nobody holds anything open now."""
+    for path in staging.recover_strays(folders.recovered):
+        log.warning("bytes without a place in the tree are kept in %s", path)
+    for ino in tree.unused():
+        tree.drop_unused(ino)
+
+
 async def _serve(
     options: MountOptions,
     settings: Settings,
     folders: Folders,
-    database: Database,
+    tree: Tree,
+    staging: Staging,
     cache: BlockCache,
     ready: Callable[[], None],
 ) -> None:
-    tree = Tree(database, time.time_ns, options.folder)
-    staging = Staging(tree, folders.staging)
-    for path in await trio.to_thread.run_sync(staging.recover_strays, folders.recovered):
-        log.warning("bytes without a place in the tree are kept in %s", path)
-    for ino in tree.unused():
-        tree.drop_unused(ino)
+    database = tree.database
     settings = await _meet_account(settings, database)
     async with open_client(settings) as client, trio.open_nursery() as nursery:
         kernel = Kernel()
