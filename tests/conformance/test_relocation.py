@@ -1,0 +1,222 @@
+"""files/move_v2 and copy_v2."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from dropbox import files
+
+from tests.conformance.place import Place, Refusal, embedded_row, table
+from tests.conformance.service import refusal
+
+ROUTES = ["move", "copy"]
+
+
+def relocate(place: Place, route: str, source: str, target: str, **options: Any) -> Any:
+    """Moves or copies inside the scratch folder; returns the metadata of what came of it."""
+    call = {"move": place.dbx.files_move_v2, "copy": place.dbx.files_copy_v2}[route]
+    return call(place(source), place(target), **options).metadata
+
+
+def test_a_moved_file_keeps_id_and_content_and_gets_a_new_revision(place: Place) -> None:
+    old = place.hello
+    new = relocate(place, "move", "hello.txt", "Moved/Hello There.txt")
+    assert (new.name, new.path_lower) == (
+        "Hello There.txt",
+        place("moved/hello there.txt").lower(),
+    )
+    assert (new.id, new.content_hash, new.size) == (old.id, old.content_hash, old.size)
+    assert new.client_modified == old.client_modified
+    assert new.rev != old.rev
+    assert place.names(recursive=True) == ["Moved", "Moved/Hello There.txt"]
+
+
+def test_a_moved_folder_takes_everything_along_with_its_ids(place: Place) -> None:
+    place.furnish()
+    before = {entry.name: entry.id for entry in place.list("folder", recursive=True)}
+    folder = place.dbx.files_get_metadata(place("folder"))
+    assert relocate(place, "move", "folder", "elsewhere/F").id == folder.id
+    after = {entry.name: entry.id for entry in place.list("elsewhere/F", recursive=True)}
+    assert after == before
+    assert refusal(lambda: place.dbx.files_get_metadata(place("folder"))) == "path/not_found"
+    assert place.read("elsewhere/F/deep/leaf") == b"leaf"
+
+
+def test_a_copy_has_ids_of_its_own_and_the_same_content(place: Place) -> None:
+    place.furnish()
+    new = relocate(place, "copy", "folder", "Copy")
+    assert isinstance(new, files.FolderMetadata)
+    old = {entry.name: entry for entry in place.list("folder", recursive=True)}
+    copies = {entry.name: entry for entry in place.list("Copy", recursive=True)}
+    assert copies.keys() == old.keys() == {"inner.txt", "deep", "leaf"}
+    for name, copy in copies.items():
+        assert copy.id != old[name].id
+    assert copies["leaf"].content_hash == old["leaf"].content_hash
+    place.write("Copy/inner.txt", b"changed")
+    assert place.read("folder/inner.txt") == b"inner"
+
+
+def test_a_file_may_be_moved_by_its_id(place: Place) -> None:
+    place.dbx.files_move_v2(place.hello.id, place("there"))
+    assert place.names() == ["there"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_autorename_finds_a_free_name(place: Place, route: str) -> None:
+    place.furnish()
+    place.write("other.txt", b"other")
+    new = relocate(place, route, "hello.txt", "other.txt", autorename=True)
+    assert re.fullmatch(r"other \(\d+\)\.txt", new.name)
+    assert place.read("other.txt") == b"other"
+    assert place.read(new.name) == b"hello"
+
+
+def test_a_change_of_case_alone_is_not_supported(place: Place) -> None:
+    assert place.hello
+    error = refusal(lambda: relocate(place, "move", "hello.txt", "HELLO.txt"))
+    assert error in {"to/conflict/file", "duplicated_or_nested_paths"}
+    assert place.names() == ["hello.txt"]
+
+
+def test_a_change_of_case_goes_by_way_of_another_name(place: Place) -> None:
+    assert place.hello
+    relocate(place, "move", "hello.txt", "between")
+    assert relocate(place, "move", "between", "HELLO.txt").id == place.hello.id
+    assert place.names() == ["HELLO.txt"]
+
+
+def _row(route: str, error: str, source: str, target: str, or_else: str = "") -> Refusal:
+    return Refusal(error, lambda place: relocate(place, route, source, target), or_else)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    ("error", "source", "target"),
+    [
+        ("from_lookup/not_found", "nothing", "x"),
+        ("from_lookup/not_found", "hello.txt/x", "x"),
+        ("from_lookup/malformed_path", "a\\b", "x"),
+        ("to/conflict/file", "folder/inner.txt", "hello.txt"),
+        ("to/conflict/file", "folder", "HELLO.TXT"),
+        ("to/conflict/folder", "hello.txt", "folder"),
+        ("to/conflict/folder", "hello.txt", "folder/DEEP"),
+        ("to/conflict/file_ancestor", "folder", "hello.txt/x"),
+        ("to/malformed_path", "hello.txt", "x" * 256),
+        ("to/disallowed_name", "hello.txt", "thumbs.db"),
+    ],
+)
+def test_refusals(place: Place, route: str, error: str, source: str, target: str) -> None:
+    before = place.furnish().names(recursive=True)
+    assert refusal(lambda: relocate(place, route, source, target)) == error
+    assert place.names(recursive=True) == before
+
+
+@table(
+    (
+        "into-itself",
+        _row("move", "cant_move_folder_into_itself", "folder", "folder/deep/x"),
+    ),
+    (
+        "into-itself-in-other-case",
+        _row("move", "cant_move_folder_into_itself", "folder", "FOLDER/x"),
+    ),
+    (
+        "copy-into-itself",
+        _row(
+            "copy",
+            "cant_move_folder_into_itself",
+            "folder",
+            "folder/x",
+            or_else="duplicated_or_nested_paths",
+        ),
+    ),
+    (
+        "onto-itself",
+        _row("move", "duplicated_or_nested_paths", "hello.txt", "hello.txt", "to/conflict/file"),
+    ),
+    (
+        "folder-onto-itself",
+        _row("move", "duplicated_or_nested_paths", "folder", "folder", "to/conflict/folder"),
+    ),
+    embedded_row(
+        "out-of-a-read-only-folder",
+        Refusal(
+            "from_write/no_write_permission",
+            lambda place: place.dbx.files_move_v2(place.shared("ro") + "/file", place("x")),
+        ),
+    ),
+    embedded_row(
+        "into-a-read-only-folder",
+        Refusal(
+            "to/no_write_permission",
+            lambda place: place.dbx.files_move_v2(place("hello.txt"), place.shared("ro") + "/x"),
+        ),
+    ),
+    embedded_row(
+        "copy-into-a-read-only-folder",
+        Refusal(
+            "to/no_write_permission",
+            lambda place: place.dbx.files_copy_v2(place("hello.txt"), place.shared("ro") + "/x"),
+        ),
+    ),
+    embedded_row(
+        "copy-of-a-shared-folder",
+        Refusal(
+            "cant_copy_shared_folder",
+            lambda place: place.dbx.files_copy_v2(place.shared("s", "editor"), place("x")),
+        ),
+    ),
+    embedded_row(
+        "shared-folder-into-a-shared-folder",
+        Refusal(
+            "cant_nest_shared_folder",
+            lambda place: place.dbx.files_move_v2(
+                place.shared("s", "editor"), place.shared("t", "editor") + "/x"
+            ),
+        ),
+    ),
+)
+def test_refusals_of_one_route(row: Refusal, place: Place) -> None:
+    row.check(place.furnish())
+
+
+@pytest.mark.embedded
+def test_a_folder_that_holds_a_shared_folder_does_not_go_into_another(place: Place) -> None:
+    place.shared("outer/s", "editor")
+    target = place.shared("t", "editor")
+    error = refusal(lambda: place.dbx.files_move_v2(place("outer"), f"{target}/x"))
+    assert error == "cant_nest_shared_folder"
+
+
+@pytest.mark.embedded
+def test_out_of_a_read_only_folder_a_copy_may_be_made(place: Place) -> None:
+    source = place.shared("ro")
+    assert place.dbx.files_copy_v2(f"{source}/file", place("copy")).metadata.name == "copy"
+
+
+@pytest.mark.embedded
+def test_a_shared_folder_itself_may_be_moved(place: Place) -> None:
+    source = place.shared("s", "editor")
+    moved = place.dbx.files_move_v2(source, place("moved")).metadata
+    assert moved.sharing_info.shared_folder_id
+    assert place.read("moved/file") == b"shared"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_ten_thousand_entries_are_the_most(private: Place, route: str) -> None:
+    private.server.populate(private("most"), 1, 9_998, 1)
+    private.server.populate(private("over"), 1, 10_000, 1)
+    assert relocate(private, route, "most", "there").name == "there"
+    error = refusal(lambda: relocate(private, route, "over", "beyond"))
+    assert error == "too_many_files"
+    assert "over" in private.names()
+
+
+def test_a_copy_beyond_the_quota_is_refused(private: Place) -> None:
+    private.write("half", b"x" * 600)
+    private.server.control("quota", {"allocated": 1000})
+    error = refusal(lambda: relocate(private, "copy", "half", "copy"))
+    assert error in {"insufficient_quota", "to/insufficient_space"}
+    assert relocate(private, "move", "half", "moved").size == 600
