@@ -187,6 +187,8 @@ class Exchange:
             try:
                 return await once(patience - (trio.current_time() - started))
             except DropboxError as error:
+                # A read changes nothing, so there is nothing to be in doubt about.
+                error.doubt = error.doubt and writing
                 wait = self._consider(lane, error, attempt, started, writing, patience)
                 if wait is None:
                     raise
@@ -270,14 +272,17 @@ def _decoded(route: str, reply: bytes, decode: Callable[[bytes], T], writing: bo
 
 
 @contextmanager
-def mapped(request: httpx.Request, body: Body | None = None) -> Iterator[None]:
+def mapped(
+    request: httpx.Request, body: Body | None = None, *, writing: bool = True
+) -> Iterator[None]:
     """httpx's exceptions as ours."""
     try:
         yield
     except httpx.TransportError as error:
-        raise Unreachable(why(error), doubt=_doubt(error, request, body)) from error
+        doubt = writing and _doubt(error, request, body)
+        raise Unreachable(why(error), doubt=doubt) from error
     except httpx.DecodingError as error:
-        raise UnexpectedReply("a body that cannot be unpacked", doubt=True) from error
+        raise UnexpectedReply("a body that cannot be unpacked", doubt=writing) from error
 
 
 def _doubt(error: httpx.TransportError, request: httpx.Request, body: Body | None) -> bool:

@@ -50,7 +50,7 @@ class Download:
     async def __anext__(self) -> bytes:
         """The next piece, never empty. Raises Unreachable, UnexpectedReply."""
         while self._left:
-            with mapped(self._response.request):
+            with mapped(self._response.request, writing=False):
                 piece = await anext(self._pieces, None)
             if piece is None:
                 raise Unreachable(f"a download ended {self._left} bytes early", doubt=False)

@@ -156,8 +156,9 @@ async def test_reads_end_with_the_last_error_when_patience_ends(
     peer = Peer([trouble])
     began = trio.current_time()
     async with peer.client() as client:
-        with pytest.raises((Unreachable, ServerTrouble, RateLimited)):
+        with pytest.raises((Unreachable, ServerTrouble, RateLimited)) as caught:
             await read(client)
+    assert caught.value.doubt is False
     assert len(peer.requests) >= 3
     assert trio.current_time() - began <= 20
 
