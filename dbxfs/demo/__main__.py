@@ -6,6 +6,7 @@ until its standard input is closed: then it ends with whoever started it, howeve
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -61,6 +62,7 @@ async def _end_with_stdin(scope: trio.CancelScope) -> None:
 @click.option("--lifeline", is_flag=True, help="End when standard input is closed.")
 def main(data: Path, host: str, port: int, populate: bool, lifeline: bool) -> None:
     """Serves the account below --data."""
+    gc.set_threshold(100_000)  # pages of thousands of entries are garbage soon, but no cycles
     try:
         account = Account(data)
     except (UnusableError, OSError) as error:

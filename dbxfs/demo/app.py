@@ -21,8 +21,10 @@ from dbxfs.demo import (  # noqa: F401 — the handlers enter themselves into th
     control,
     listing,
     oauth,
+    packing,
     properties,
     reading,
+    searching,
     sharing,
     uploading,
     users,
@@ -64,6 +66,7 @@ class Service:
             routes=[
                 HttpRoute("/2/{name:path}", self._call, methods=["POST", "GET"]),
                 HttpRoute("/1/view/{token}/file", self._view, methods=["GET"]),
+                HttpRoute("/scl/{kind}/{token}/{name}", self._show_link, methods=["GET"]),
                 HttpRoute("/oauth2/authorize", self._authorize, methods=["GET", "POST"]),
                 HttpRoute("/oauth2/token", self._token, methods=["POST"]),
                 *control.routes(self),
@@ -159,6 +162,9 @@ class Service:
 
     async def _view(self, request: Request) -> Response:
         return reading.temporary_link(self.account, request, request.path_params["token"])
+
+    async def _show_link(self, request: Request) -> Response:
+        return sharing.show_link(self.account, request)
 
     async def _authorize(self, request: Request) -> Response:
         return await oauth.authorize(self.account, request)

@@ -120,7 +120,7 @@ class RevisionsMode(Choice):
 
 
 class ListRevisions(Argument):
-    path: PathROrId
+    path: Annotated[str, Meta(pattern=rf"\A(?:/(.|[\r\n])*|id:.*|(ns:[0-9]+{_TAIL}?))\Z")]
     mode: RevisionsMode = RevisionsMode("path")
     limit: Annotated[int, Meta(ge=1, le=100)] = 10
     before_rev: Rev | None = None

@@ -84,20 +84,32 @@ class GoneError(Exception):
     """The folder that the cursor lists is not there any more."""
 
 
+def seal_text(account: Account, raw: bytes) -> str:
+    """What only this account can have said, in letters."""
+    return base64.urlsafe_b64encode(_signature(account, raw) + raw).decode().rstrip("=")
+
+
+def unseal_text(account: Account, text: str) -> bytes:
+    """What `seal_text` was given. Raises InvalidCursorError."""
+    try:
+        sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        raise InvalidCursorError from None
+    signature, raw = sealed[:SIGNATURE], sealed[SIGNATURE:]
+    if not hmac.compare_digest(signature, _signature(account, raw)):
+        raise InvalidCursorError
+    return raw
+
+
 def seal(account: Account, cursor: Cursor) -> str:
     """The cursor as the wire has it."""
-    raw = json.dumps(cursor, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_signature(account, raw) + raw).decode().rstrip("=")
+    return seal_text(account, json.dumps(cursor, separators=(",", ":")).encode())
 
 
 def unseal(account: Account, text: str) -> Cursor:
     """Raises InvalidCursorError, ResetError."""
     try:
-        sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        signature, raw = sealed[:SIGNATURE], sealed[SIGNATURE:]
-        if not hmac.compare_digest(signature, _signature(account, raw)):
-            raise InvalidCursorError
-        epoch, listing, after, seq = json.loads(raw)
+        epoch, listing, after, seq = json.loads(unseal_text(account, text))
         cursor = Cursor(epoch, Listing(*listing), after, seq)
     except (ValueError, TypeError):
         raise InvalidCursorError from None

@@ -14,9 +14,9 @@ import hmac
 import secrets
 from html import escape
 from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from starlette.datastructures import FormData, QueryParams
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -34,6 +34,14 @@ SCOPES = (
     " files.content.read files.content.write sharing.read sharing.write"
     " file_requests.read file_requests.write contacts.read contacts.write"
 )
+
+
+Form = dict[str, str]
+
+
+async def _form(request: Request) -> Form:
+    """The fields of a urlencoded body."""
+    return dict(parse_qsl((await request.body()).decode("ascii", "replace")))
 
 
 class Token(NamedTuple):
@@ -157,7 +165,7 @@ async def authorize(account: Account, request: Request) -> Response:
     if request.method == "GET":
         body = ASK.format(app=APP_KEY, scope=escape(scope), query=escape(urlencode(query)))
         return _page("Allow access?", body)
-    form = await request.form()
+    form = await _form(request)
     redirect = query.get("redirect_uri", "")
     answer = {"state": query["state"]} if "state" in query else {}
     if form.get("decision") != "allow":
@@ -200,7 +208,7 @@ def _refuse(error: str, description: str) -> RefusedError:
 
 async def token(account: Account, request: Request) -> Response:
     """POST /oauth2/token: authorization_code or refresh_token. Raises RefusedError."""
-    form = await request.form()
+    form = await _form(request)
     has_secret = _check_client(request, form)
     grant = form.get("grant_type")
     if grant == "authorization_code":
@@ -210,7 +218,7 @@ async def token(account: Account, request: Request) -> Response:
     raise _refuse("unsupported_grant_type", "grant_type must be authorization_code, refresh_token")
 
 
-def _check_client(request: Request, form: FormData) -> bool:
+def _check_client(request: Request, form: Form) -> bool:
     """Whether the app proved itself by its secret. Raises RefusedError for a wrong one."""
     key, secret = form.get("client_id"), form.get("client_secret")
     kind, _, value = request.headers.get("authorization", "").partition(" ")
@@ -226,7 +234,7 @@ def _check_client(request: Request, form: FormData) -> bool:
     return bool(secret)
 
 
-def _redeem(account: Account, form: FormData, *, has_secret: bool) -> Response:
+def _redeem(account: Account, form: Form, *, has_secret: bool) -> Response:
     code = str(form.get("code", ""))
     row = account.db.execute(
         "SELECT redirect, challenge, method, offline, scope, expires FROM codes WHERE code = ?",
@@ -264,7 +272,7 @@ def _verifies(verifier: str, challenge: str, method: str) -> bool:
     return hmac.compare_digest(verifier.encode(), challenge.encode())
 
 
-def _refresh(account: Account, form: FormData, *, has_secret: bool) -> Response:
+def _refresh(account: Account, form: Form, *, has_secret: bool) -> Response:
     refresh = str(form.get("refresh_token", ""))
     row = account.db.execute(
         "SELECT scope, pkce FROM refresh_tokens WHERE token = ?", (refresh,)

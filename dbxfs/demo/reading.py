@@ -75,7 +75,8 @@ def serve_bytes(account: Account, node: Node, request: Request, headers: Json) -
     return StreamingResponse(read_range(path, start, stop), status, headers)
 
 
-def _with_result(value: Json) -> Json:
+def with_result(value: Json) -> Json:
+    """The headers of an answer whose body is bytes and whose result is `value`."""
     return {"Dropbox-API-Result": header_json(value), "Content-Type": "application/octet-stream"}
 
 
@@ -88,7 +89,7 @@ async def download(call: Call, argument: Download) -> Response:
     if node.document:
         fail("unsupported_file")
     result = describe(call.account, call.view, node, tagged=False)
-    return serve_bytes(call.account, node, call.request, _with_result(result))
+    return serve_bytes(call.account, node, call.request, with_result(result))
 
 
 @route("files/get_temporary_link", OnlyReadPath, SCOPE)
