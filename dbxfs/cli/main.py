@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,9 @@ from .socket import NoAnswerError, ask
 from .umount import progress_line, unmount
 
 ANSWER_TIMEOUT = 10.0
+
+OFFLINE_PATIENCE = 30.0
+"""Seconds that `sync` waits for a Dropbox that cannot be reached."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,7 +108,12 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
 def sync(mountpoint: Path, as_json: bool) -> None:
     """Return when MOUNTPOINT and Dropbox agree; 1 when something could not be sent."""
     reply: dict[str, Any] = {}
+    well = time.monotonic()
     for reply in ask(_socket(mountpoint), "sync"):
+        if not reply.get("trouble"):
+            well = time.monotonic()
+        elif time.monotonic() - well > OFFLINE_PATIENCE:
+            raise NoAnswerError(f"Dropbox cannot be reached: {reply['trouble']}")
         if sys.stderr.isatty() and not reply.get("done"):
             click.echo(f"\r\033[K{progress_line(reply)}", err=True, nl=False)
     if sys.stderr.isatty():

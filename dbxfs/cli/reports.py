@@ -15,13 +15,10 @@ LISTED = 100
 
 def status(services: Services) -> dict[str, Any]:
     """All that `dbxfs status --json` prints of one mount."""
-    trouble = services.feed.trouble or services.replicator.trouble
     (entries,) = services.tree.database.execute("SELECT count(*) FROM inode").fetchone()
     return {
         "mountpoint": str(services.options.mountpoint),
         "account": "demo" if services.options.demo else services.options.account,
-        "online": trouble is None,
-        "trouble": trouble,
         "listing": "complete" if services.changes.complete else "under way",
         "entries": entries - 1,
         "state_dir": str(services.folders.state),
@@ -32,9 +29,12 @@ def status(services: Services) -> dict[str, Any]:
 
 
 def progress(services: Services) -> dict[str, Any]:
-    """How much is still to be sent."""
+    """How much is still to be sent, and whether it can be."""
     upload = services.uploader.progress
+    trouble = services.feed.trouble or services.replicator.trouble
     return {
+        "online": trouble is None,
+        "trouble": trouble,
         "pending": services.journal.count(),
         "uploading": None
         if upload is None

@@ -59,6 +59,8 @@ def wait_until_synced(mountpoint: Path) -> None:
 def progress_line(reply: dict[str, object]) -> str:
     """One line that says how much is left."""
     line = f"{reply.get('pending', 0)} changes left"
+    if reply.get("trouble"):
+        line += f" (offline: {reply['trouble']})"
     match reply.get("uploading"):
         case {"path": path, "sent": int(sent), "size": int(size)} if size:
             line += f", {path} {100 * sent // size}% of {size / 1e6:.1f} MB"

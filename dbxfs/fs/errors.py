@@ -25,6 +25,7 @@ from dbxfs.api.errors import (
 )
 from dbxfs.store.tree import TreeError
 from dbxfs.sync.fetcher import DamagedContentError
+from dbxfs.sync.replicator import NotSentError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def errnos(
             raise
         except TreeError as error:
             raise pyfuse3.FUSEError(errno_of(error)) from None
-        except (DropboxError, DamagedContentError, OSError, sqlite3.Error) as error:
+        except (DropboxError, DamagedContentError, NotSentError, OSError, sqlite3.Error) as error:
             log.warning("%s failed: %s", handler.__name__, error)
             raise pyfuse3.FUSEError(errno_of(error)) from None
         except Exception as error:

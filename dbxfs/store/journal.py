@@ -129,6 +129,10 @@ class Journal:
             "UPDATE journal SET attempts = attempts + 1, error = ? WHERE ino = ?", reason, ino
         )
 
+    def forgive(self) -> None:
+        """Forget the refusals: everything is to be tried once more."""
+        self._database.execute("UPDATE journal SET error = NULL WHERE error IS NOT NULL")
+
     def confirm_place(self, ino: int, entry: FileEntry | FolderEntry, parent: int) -> None:
         """A folder was created or something moved: Dropbox now has it at `entry` in `parent`."""
         with self._database.transaction():

@@ -15,9 +15,7 @@ at once when a program changes the file; they never hold up what does not depend
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
-import math
 import random
 from collections.abc import Callable, Iterator
 
@@ -40,6 +38,7 @@ from dbxfs.store.journal import Journal
 from dbxfs.store.staging import StagedFile, Staging
 from dbxfs.store.tree import Tree
 
+from .agenda import Agenda
 from .fetcher import DamagedContentError
 from .uploader import ChangedMeanwhileError, Uploader
 
@@ -87,8 +86,7 @@ class Replicator:
         self._turn = turn
         self._on_effects = on_effects
         self._settle = settle
-        self._due: dict[int, float] = {}
-        self._queue: list[tuple[float, int]] = []
+        self._agenda = Agenda()
         self._failures: dict[int, int] = {}
         self._doubt: set[int] = set()
         self._in_a_row = 0
@@ -112,7 +110,8 @@ class Replicator:
             self._put_off(row.ino, 0)
 
     async def drained(self) -> None:
-        """Return when nothing is left that can be sent; what Dropbox refused may remain."""
+        """Return when nothing is left that can be sent; what Dropbox refuses again may remain."""
+        self._journal.forgive()
         self.hurry()
         while any(row.error is None for row in self._journal.rows()):
             await self._progress.wait()
@@ -136,7 +135,8 @@ class Replicator:
         for row in self._journal.rows():
             self._put_off(row.ino, 0)
         while True:
-            ino = self._next_due() if trio.current_time() >= self._resume_at else None
+            now = trio.current_time()
+            ino = self._agenda.take(now) if now >= self._resume_at else None
             if ino is not None:
                 await trio.lowlevel.checkpoint()
                 await self._work(ino)
@@ -144,30 +144,12 @@ class Replicator:
                 self._progress = trio.Event()
                 continue
             self._wake = trio.Event()
-            due = self._queue[0][0] if self._queue else math.inf
-            with trio.CancelScope(deadline=max(due, self._resume_at)):
+            with trio.CancelScope(deadline=max(self._agenda.next_time(), self._resume_at)):
                 await self._wake.wait()
 
-    # ---- Whose turn it is ----
-
     def _put_off(self, ino: int, seconds: float) -> None:
-        due = trio.current_time() + seconds
-        self._due[ino] = due
-        heapq.heappush(self._queue, (due, ino))
+        self._agenda.put(ino, trio.current_time() + seconds)
         self._wake.set()
-
-    def _next_due(self) -> int | None:
-        while self._queue:
-            due, ino = self._queue[0]
-            if self._due.get(ino) != due:
-                heapq.heappop(self._queue)
-            elif due <= trio.current_time():
-                heapq.heappop(self._queue)
-                del self._due[ino]
-                return ino
-            else:
-                return None
-        return None
 
     # ---- One inode ----
 
@@ -201,7 +183,7 @@ class Replicator:
         elif row.error is not None:
             self._hold(ino, f"waits for {self._tree.get(first).name!r}: {row.error}")
             return False
-        elif self._due.get(first, 0) > trio.current_time() + self._settle:
+        elif self._agenda.due(first) > trio.current_time() + self._settle:
             self._put_off(ino, FEED_FIRST)
             return False
         return True
@@ -243,7 +225,7 @@ class Replicator:
         self._journal.done(ino)
         self._doubt.discard(ino)
         self._failures.pop(ino, None)
-        self._due.pop(ino, None)
+        self._agenda.drop(ino)
         if row is not None and row.error is not None:
             # Others may have been held because of this one.
             self.hurry()

@@ -18,7 +18,7 @@ import trio
 
 from dbxfs.api.client import Client, SessionId, WriteMode
 from dbxfs.api.errors import EndpointError, IncorrectOffset
-from dbxfs.core.content_hash import content_hash
+from dbxfs.core.content_hash import ContentHasher
 from dbxfs.core.model import FileEntry, RemotePath
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staging import COPY_BYTES, StagedFile
@@ -162,8 +162,7 @@ class Uploader:
 
     async def _append(self, staged: StagedFile, session: SessionId, start: int, end: int) -> int:
         """Append one part; gives how much Dropbox has then."""
-        chunks = await trio.to_thread.run_sync(lambda: list(staged.chunks(start, end, COPY_BYTES)))
-        digest = await trio.to_thread.run_sync(lambda: content_hash(b"".join(chunks)))
+        chunks, digest = await trio.to_thread.run_sync(_read_part, staged, start, end)
         try:
             await self._client.session_append(
                 session, start, _stream(chunks), size=end - start, content_hash=digest
@@ -186,6 +185,16 @@ class Uploader:
 def _check(current: Callable[[], bool]) -> None:
     if not current():
         raise ChangedMeanwhileError("changed while it was sent")
+
+
+def _read_part(staged: StagedFile, start: int, end: int) -> tuple[list[bytes], str]:
+    """The bytes of a part in pieces, and their content hash. Blocks."""
+    hasher = ContentHasher()
+    chunks = []
+    for chunk in staged.chunks(start, end, COPY_BYTES):
+        hasher.update(chunk)
+        chunks.append(chunk)
+    return chunks, hasher.hexdigest()
 
 
 def _stream(chunks: list[bytes]) -> Callable[[], AsyncIterator[bytes]]:
