@@ -300,7 +300,14 @@ def why(error: BaseException) -> str:
     words = _WORDS.get(type(error), type(error).__name__)
     cause: BaseException | None = error
     for _ in range(8):
-        cause = cause.__cause__ or cause.__context__ if cause is not None else None
+        cause = _behind(cause)
         if isinstance(cause, OSError) and cause.strerror:
             return f"{words} ({cause.strerror})"
     return words
+
+
+def _behind(error: BaseException | None) -> BaseException | None:
+    """What caused an error; of several attempts (one for each address) the first."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return None if error is None else error.__cause__ or error.__context__

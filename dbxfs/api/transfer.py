@@ -11,7 +11,7 @@ appends change nothing that others see and have a lane with room for several.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -42,6 +42,7 @@ class Download:
         self.entry = entry
         self._response = response
         self._pieces = response.aiter_bytes()
+        self._started = False
         self._left = min(length, max(0, entry.size - skipped))
 
     def __aiter__(self) -> Download:
@@ -50,6 +51,7 @@ class Download:
     async def __anext__(self) -> bytes:
         """The next piece, never empty. Raises Unreachable, UnexpectedReply."""
         while self._left:
+            self._started = True
             with mapped(self._response.request, writing=False):
                 piece = await anext(self._pieces, None)
             if piece is None:
@@ -60,15 +62,17 @@ class Download:
                 return piece
         raise StopAsyncIteration
 
-    async def settle(self) -> None:
-        """Once all bytes have come, read the end too, so that the connection can be used again."""
-        if self._left:
-            return
-        with trio.move_on_after(_DRAIN):
-            try:
+    async def aclose(self) -> None:
+        """Give the connection back where all bytes have come; else close it."""
+        with trio.move_on_after(_DRAIN, shield=True), suppress(httpx.HTTPError):
+            if not self._left:
+                self._started = True
                 await anext(self._pieces, None)
-            except httpx.HTTPError:
-                return
+            await self._response.aclose()
+            # Generators of httpx's are stacked up behind this one, and only running to their end
+            # ends them all; on a closed connection that is at once.
+            while self._started and await anext(self._pieces, None) is not None:
+                pass
 
 
 class Transfer:
@@ -101,8 +105,8 @@ class Transfer:
             patience=patience,
         )
         async with stack:
+            stack.push_async_callback(download.aclose)
             yield download
-            await download.settle()
 
     async def upload(
         self,
