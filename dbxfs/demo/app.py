@@ -197,11 +197,19 @@ async def _argument(found: Route, request: Request) -> Any:
         raw = request.query_params.get("arg")
         where = 'URL parameter "arg"'
     elif not raw.isascii():
-        raise bad_call(found.name, f"{where}: could not decode input as JSON")
+        raw = _utf8(found, where, raw)
     if raw is None:
         message = 'Must provide HTTP header "Dropbox-API-Arg" or URL parameter "arg".'
         raise bad_call(found.name, message)
     return decode(found.argument, found.name, where, raw)
+
+
+def _utf8(found: Route, where: str, raw: str) -> str:
+    """A header that was not escaped: some clients send UTF-8, and the service takes it."""
+    try:
+        return raw.encode("latin-1").decode()
+    except UnicodeError:
+        raise bad_call(found.name, f"{where}: could not decode input as JSON") from None
 
 
 async def _rpc_argument(found: Route, request: Request, kind: str) -> Any:

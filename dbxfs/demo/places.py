@@ -63,7 +63,7 @@ def read(account: Account, view: View, path: str, *tags: str) -> Node:
         try:
             place = locate(account, view, path)
         except MalformedError:
-            _malformed(tags)
+            _malformed(path, tags)
         except UnknownIdError:
             node = None
         else:
@@ -86,9 +86,9 @@ def write(account: Account, view: View, path: str, *tags: str) -> Place:
     try:
         place = locate(account, view, path)
     except (MalformedError, UnknownIdError):
-        _malformed(tags)
+        _malformed(path, tags)
     if place.key == view.key or place.key == account.home.key:
-        _malformed(tags)
+        _malformed(path, tags)
     if is_disallowed(place.display):
         raise EndpointError(union(*tags, "disallowed_name"))
     if not account.may_write(place.key):
@@ -107,5 +107,5 @@ def check_ancestors(account: Account, place: Place, *tags: str) -> None:
             return
 
 
-def _malformed(tags: tuple[str, ...]) -> NoReturn:
-    raise EndpointError(union(*tags, "malformed_path"))
+def _malformed(path: str, tags: tuple[str, ...]) -> NoReturn:
+    raise EndpointError(union(*tags, "malformed_path", malformed_path=path))

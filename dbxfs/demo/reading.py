@@ -40,7 +40,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
         return None
     if match[1]:
         start, stop = int(match[1]), int(match[2]) + 1 if match[2] else size
-        if stop <= start:
+        if match[2] and stop <= start:
             return None
     else:
         start, stop = max(0, size - int(match[2])), size
@@ -157,7 +157,7 @@ def _latest(call: Call, path: str) -> Node:
     try:
         key = locate(account, view, path).key
     except MalformedError:
-        fail("path", "malformed_path")
+        fail("path", "malformed_path", malformed_path=path)
     except UnknownIdError:
         fid = account.fid_of(path)
         where, value = "fid", -1 if fid is None else fid

@@ -122,7 +122,7 @@ def restore(account: Account, view: View, path: str, rev: str) -> Node:
 def _check_not_root(account: Account, view: View, node: Node, tag: str) -> None:
     """The home folder of a team member cannot be moved or deleted."""
     if node.key in (view.key, account.home.key):
-        raise EndpointError(union(tag, "malformed_path"))
+        raise EndpointError(union(tag, "malformed_path", malformed_path=view.path(node.display)))
 
 
 def _check_count(account: Account, node: Node) -> int:

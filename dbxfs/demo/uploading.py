@@ -54,19 +54,23 @@ def _commit(
     is_new = account.contents.keep(source, content[0])
     try:
         with account.tree.change():
-            node = commit(account, view, wanted)
-            if info.property_groups:
-                write_groups(account, node, info.property_groups)
+            return commit(account, view, wanted)
     except BaseException:
         if is_new:
             account.contents.drop(content[0])
         raise
-    return node
 
 
-def _refuse_groups(account: Account, info: CommitInfo) -> None:
+def _add_groups(account: Account, node: Node, info: CommitInfo) -> None:
+    """Adds the properties that came with a commit; a wrong group does not undo the commit.
+
+    Raises properties_error values.
+    """
     if info.property_groups:
         check_groups(account, info.property_groups, "properties_error")
+        with account.tree.change():
+            write_groups(account, node, info.property_groups)
+            account.tree.touch(node)
 
 
 @route("files/upload", Upload, SCOPE, style="upload")
@@ -79,7 +83,6 @@ async def upload(call: Call, argument: Upload) -> Json:
         except TooLargeError:
             fail("payload_too_large")
         _check_hash(body, argument.content_hash)
-        _refuse_groups(account, argument)
 
         def work() -> Node:
             return _commit_upload(call, argument, source, body)
@@ -93,12 +96,15 @@ async def upload(call: Call, argument: Upload) -> Json:
 def _commit_upload(call: Call, argument: Upload, source: Path, body: Received) -> Node:
     account = call.account
     try:
-        return _commit(account, call.view, argument, source, (body.content_hash, body.size))
+        content = body.content_hash, body.size
+        node = _commit(account, call.view, argument, source, content)
     except EndpointError as refused:
         session = call.sessions.adopt(source, body)
         raise EndpointError(
             union("path", reason=refused.error, upload_session_id=session)
         ) from None
+    _add_groups(account, node, argument)
+    return node
 
 
 # sessions
@@ -208,7 +214,6 @@ async def finish(call: Call, argument: SessionFinish) -> Json:
     async with sessions.turn(session):
         size = await _finish_body(call, argument)
         session = sessions.check_finish(cursor.session_id, cursor.offset + size, batch=False)
-        _refuse_groups(call.account, argument.commit)
         content = await sessions.content(session)
 
         def work() -> Node:
@@ -256,6 +261,7 @@ def _commit_session(
     except EndpointError as refused:
         raise EndpointError(union_of("path", refused.error)) from None
     call.sessions.use_up(session)
+    _add_groups(call.account, node, argument.commit)
     return node
 
 
@@ -270,7 +276,6 @@ async def finish_batch(call: Call, argument: SessionFinishBatch) -> Json:
     ready: list[tuple[Session, tuple[str, int]] | Json] = []
     for entry in argument.entries:
         try:
-            _refuse_groups(account, entry.commit)
             session = sessions.check_finish(
                 entry.cursor.session_id, entry.cursor.offset, batch=True
             )

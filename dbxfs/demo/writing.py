@@ -29,6 +29,7 @@ from dbxfs.demo.arguments import (
     Restore,
 )
 from dbxfs.demo.metadata import describe
+from dbxfs.demo.names import is_below
 from dbxfs.demo.places import MalformedError, UnknownIdError, locate, read
 from dbxfs.demo.routes import Call, route
 from dbxfs.demo.tree import Node
@@ -216,15 +217,45 @@ async def _relocate_batch(
         node = how(account, view, source, target, autorename=argument.autorename)
         return {"success": describe(account, view, node)}
 
+    entangled = _entangled(call, argument)
+
     def work() -> list[Json]:
         return [
-            _entry(account, partial(one, entry.from_path, entry.to_path), _relocation)
-            for entry in argument.entries
+            _ENTANGLED
+            if index in entangled
+            else _entry(account, partial(one, entry.from_path, entry.to_path), _relocation)
+            for index, entry in enumerate(argument.entries)
         ]
 
     paths = [path for entry in argument.entries for path in (entry.from_path, entry.to_path)]
     at_once = len(argument.entries) <= PROMPT_BATCH
     return await _run(call, kind, keys_of(call, paths), work, at_once=at_once)
+
+
+_ENTANGLED = {
+    ".tag": "failure",
+    "failure": union("relocation_error", "duplicated_or_nested_paths"),
+}
+
+
+def _entangled(call: Call, argument: CopyBatch) -> set[int]:
+    """The entries one of whose paths is, holds or lies in a path of another entry."""
+    marked = [
+        (key, index)
+        for index, entry in enumerate(argument.entries)
+        for key in keys_of(call, [entry.from_path, entry.to_path])
+        if key != call.view.key
+    ]
+    found: set[int] = set()
+    open_keys: list[tuple[str, int]] = []
+    for key, index in sorted(marked, key=lambda mark: mark[0].split("/")):
+        while open_keys and not (key == open_keys[-1][0] or is_below(key, open_keys[-1][0])):
+            open_keys.pop()
+        for _above, other in open_keys:
+            if other != index:
+                found |= {index, other}
+        open_keys.append((key, index))
+    return found
 
 
 def _same(error: Json) -> Json:
