@@ -18,12 +18,13 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pyfuse3
 import trio
 
 from dbxfs.api.client import Client, open_client
-from dbxfs.api.errors import DropboxError
+from dbxfs.api.errors import DropboxError, PathRootChanged
 from dbxfs.api.settings import Settings
 from dbxfs.core.model import Account, Space
 from dbxfs.fs.context import Context, Shown
@@ -37,7 +38,7 @@ from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
-from dbxfs.sync.feed import Feed, Listing
+from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.replicator import Replicator
 from dbxfs.sync.uploader import Uploader
@@ -52,7 +53,7 @@ FUSE_TASKS = 2000
 """Requests in flight at most; each that waits for the network holds one."""
 
 UPKEEP = 2.0
-SPACE_EVERY = 300.0
+SPACE_EVERY = 60.0
 FIRST_CONTACT = 20.0
 
 
@@ -89,7 +90,7 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
             staging = Staging(tree, folders.staging)
             _tidy(tree, staging, folders)
             trio.run(_serve, options, settings, folders, tree, staging, cache, ready)
-        except* (MountError, DropboxError) as group:
+        except* (MountError, DropboxError, WrongAccountError) as group:
             raise MountError(str(_first(group))) from None
         finally:
             cache.close()
@@ -149,7 +150,15 @@ async def _serve(
         )
         tree.on_pending = replicator.pending
         tree.in_use = lambda ino: kernel.in_use(ino) or replicator.is_committing(ino)
-        feed = Feed(client, changes, turn, kernel.stale, replicator.hurry, options.folder)
+        feed = Feed(
+            client,
+            changes,
+            turn,
+            kernel.stale,
+            partial(_connected, nursery, replicator),
+            account=database.get_meta("account") or "",
+            root=options.folder,
+        )
         context = Context(
             tree=tree,
             staging=staging,
@@ -167,7 +176,6 @@ async def _serve(
         try:
             kernel.start()
             nursery.start_soon(feed.run)
-            nursery.start_soon(replicator.run)
             nursery.start_soon(_keep_up, client, database)
             nursery.start_soon(_watch_space, client, database)
             await nursery.start(serve_commands, services)
@@ -179,6 +187,14 @@ async def _serve(
             staging.record_all()
             folders.socket.unlink(missing_ok=True)
         nursery.cancel_scope.cancel()
+
+
+def _connected(nursery: trio.Nursery, replicator: Replicator) -> None:
+    """Dropbox answers, and it is the right account: from now on changes may be sent."""
+    if replicator.running:
+        replicator.hurry()
+    else:
+        nursery.start_soon(replicator.run)
 
 
 async def _serve_kernel(options: MountOptions, ready: Callable[[], None]) -> None:
@@ -259,11 +275,14 @@ async def _keep_up(client: Client, database: Database) -> None:
 
 
 async def _watch_space(client: Client, database: Database) -> None:
-    """Keep the quota that statfs shows, and check that the account is still the same."""
+    """Keep the quota that statfs shows, and which namespace "/" is in a team."""
     while True:
         try:
             space = await client.space()
             database.set_meta("space", f"{space.used} {space.allocated}")
+        except PathRootChanged as error:
+            database.set_meta("path_root", error.root_namespace)
+            log.error("the team's root folder is another one now: unmount and mount again")  # noqa: TRY400
         except DropboxError as error:
             log.debug("the quota is not known: %s", error)
         await trio.sleep(SPACE_EVERY)

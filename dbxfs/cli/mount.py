@@ -16,12 +16,13 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import click
 
@@ -32,6 +33,7 @@ from .credentials import NoCredentialsError, load_auth
 from .folders import Folders, InUseError
 from .older import warn_of_older_program
 from .options import MountOptions, UsageError, parse_options, parse_source, split_options
+from .umount import unmount_command
 
 USAGE, FAILURE = 1, 32
 
@@ -110,16 +112,13 @@ class FailedError(Exception):
 
 def check_mountpoint(path: Path) -> Path:
     """The mount point's real path; raises `FailedError` when nothing can be mounted there."""
+    _clear_dead_mount(path)
     try:
         real = path.resolve(strict=True)
         entries = os.stat(real)
     except FileNotFoundError:
         raise FailedError(f"{path} is not there; make the folder first") from None
     except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            raise FailedError(
-                f"{path} is a mount whose daemon died; run: fusermount3 -u {path}"
-            ) from None
         raise FailedError(f"{path}: {error.strerror}") from None
     if not real.is_dir():
         raise FailedError(f"{path} is not a folder")
@@ -130,9 +129,25 @@ def check_mountpoint(path: Path) -> Path:
     return real
 
 
+def _clear_dead_mount(path: Path) -> None:
+    """Take away what a daemon that was killed has left at the mount point."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN and _is_ours(Path(os.path.abspath(path))):
+            subprocess.run([*unmount_command(), path], check=False, capture_output=True)
+
+
 def _is_ours(path: Path) -> bool:
+    """Whether a dbxfs is mounted there, dead or alive."""
     with open("/proc/self/mountinfo") as mounts:
-        return any(f" {path} " in line and "fuse.dbxfs" in line for line in mounts)
+        fields = [line.split() for line in mounts]
+    return any(_unescaped(field[4]) == str(path) and "fuse.dbxfs" in field[5:] for field in fields)
+
+
+def _unescaped(text: str) -> str:
+    """A path from mountinfo, where white space and backslashes are octal (proc(5))."""
+    return re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 # ---- Starting ----
@@ -153,10 +168,10 @@ def start(options: MountOptions) -> None:
             raise FailedError(answer or "the daemon ended without a word; see its log")
         return
     os.close(reading)
-    _be_the_daemon(options, writing)
+    _be_the_daemon(options, os.fdopen(writing, "wb", buffering=0))
 
 
-def _be_the_daemon(options: MountOptions, pipe: int) -> NoReturn:
+def _be_the_daemon(options: MountOptions, pipe: BinaryIO) -> NoReturn:
     """The child: detached, logging to a file, telling the parent how it went."""
     code = FAILURE
     try:
@@ -168,22 +183,27 @@ def _be_the_daemon(options: MountOptions, pipe: int) -> NoReturn:
         os.chdir("/")
 
         def ready() -> None:
-            os.write(pipe, b"ready")
-            os.close(pipe)
+            pipe.write(b"ready")
+            pipe.close()
 
         _run(options, ready)
         code = 0
     except FailedError as error:
         log.error("%s", error)  # noqa: TRY400
-        with contextlib.suppress(OSError):
-            os.write(pipe, str(error).encode())
+        _tell(pipe, str(error))
     except BaseException as error:
         log.exception("the daemon failed")
-        with contextlib.suppress(OSError):
-            os.write(pipe, f"the daemon failed ({type(error).__name__}); see its log".encode())
+        _tell(pipe, f"the daemon failed ({type(error).__name__}); see its log")
     finally:
         logging.shutdown()
         os._exit(code)
+
+
+def _tell(pipe: BinaryIO, text: str) -> None:
+    """Tell the parent, if it still waits."""
+    if not pipe.closed:
+        with contextlib.suppress(OSError):
+            pipe.write(text.encode())
 
 
 def _run(options: MountOptions, ready: Callable[[], None]) -> None:

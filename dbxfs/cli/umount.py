@@ -31,8 +31,7 @@ def unmount(mountpoint: Path, *, now: bool) -> None:
             click.echo(f"umount.dbxfs: {error}; unmounting without waiting", err=True)
         except KeyboardInterrupt:
             click.echo("\nunmounting now; the rest is sent at the next mount", err=True)
-    command = ["umount"] if os.getuid() == 0 else [_fusermount(), "-u"]
-    done = subprocess.run([*command, real], check=False, capture_output=True, text=True)
+    done = subprocess.run([*unmount_command(), real], check=False, capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(done.stderr.strip() or f"{real} cannot be unmounted")
 
@@ -67,8 +66,11 @@ def progress_line(reply: dict[str, object]) -> str:
     return line
 
 
-def _fusermount() -> str:
-    return shutil.which("fusermount3") or shutil.which("fusermount") or "fusermount3"
+def unmount_command() -> list[str]:
+    """How this user unmounts; the mount point is to be added."""
+    if os.getuid() == 0:
+        return ["umount"]
+    return [shutil.which("fusermount3") or shutil.which("fusermount") or "fusermount3", "-u"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

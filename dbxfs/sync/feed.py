@@ -35,6 +35,10 @@ LONGPOLL = 60
 RETRY_CAP = 30.0
 
 
+class WrongAccountError(Exception):
+    """The tree belongs to another account than the credentials."""
+
+
 class Feed:
     """Follows one account's changes into the tree."""
 
@@ -45,14 +49,20 @@ class Feed:
         turn: trio.Lock,
         on_effects: Callable[[list[Effect]], None],
         on_connected: Callable[[], None],
+        *,
+        account: str,
         root: RemotePath = ROOT,
     ) -> None:
-        """`on_effects` is told what each page made stale, `on_connected` that trouble is over.
+        """`on_effects` is told what each page made stale; it must not block, nor must the other.
 
-        Neither may block. `root`: the folder that is followed.
+        `on_connected` is told that Dropbox answers, for the first time or again. `account`: the id
+        of the account that the tree belongs to. `root`: the folder that is followed.
         """
         self._on_connected = on_connected
+        self._account = account
         self._root = root
+        self._connected = False
+        self._identified = False
         self._client = client
         self._changes = changes
         self._turn = turn
@@ -65,12 +75,16 @@ class Feed:
         """Why it is not following at the moment, for people; None: all is well."""
 
     async def run(self) -> None:
-        """Follow for ever. Whatever Dropbox answers, it tries again, later and later."""
+        """Follow for ever. Whatever Dropbox answers, it tries again, later and later.
+
+        Raises `WrongAccountError` before anything of another account is applied.
+        """
         failures = 0
         if self._changes.cursor is None:
             self._changes.begin_crawl()
         while True:
             try:
+                await self._identify()
                 await self._step()
                 failures = 0
                 self._report(None)
@@ -92,6 +106,18 @@ class Feed:
         if self._polling is not None:
             self._polling.cancel()
         await self._caught_up.wait()
+
+    async def _identify(self) -> None:
+        """Once: see to it that the credentials are those of the tree's account."""
+        if self._identified:
+            return
+        account = await self._client.account()
+        if account.account_id != self._account:
+            raise WrongAccountError(
+                f"the credentials are those of {account.email}, but this state belongs to another "
+                "account; mount with the right ones, or give the mount a state_dir of its own"
+            )
+        self._identified = True
 
     async def _step(self) -> None:
         """One crawl page; or wait for changes, then apply them."""
@@ -146,13 +172,13 @@ class Feed:
 
     def _report(self, error: DropboxError | None) -> None:
         trouble = None if error is None else str(error)
-        if trouble != self.trouble:
-            if trouble is None:
-                log.info("connected to Dropbox")
-                self._on_connected()
-            else:
-                log.warning("changes made elsewhere cannot be followed: %s", trouble)
+        if trouble is not None and trouble != self.trouble:
+            log.warning("changes made elsewhere cannot be followed: %s", trouble)
         self.trouble = trouble
+        if trouble is None and not self._connected:
+            log.info("connected to Dropbox")
+            self._on_connected()
+        self._connected = trouble is None
 
 
 class Listing:

@@ -94,6 +94,7 @@ class Replicator:
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._committing: set[int] = set()
+        self.running = False
         self.trouble: str | None = None
         """Why nothing can be sent at the moment, for people; None: all is well."""
 
@@ -132,6 +133,7 @@ class Replicator:
 
     async def run(self) -> None:
         """Work for ever."""
+        self.running = True
         for row in self._journal.rows():
             self._put_off(row.ino, 0)
         while True:
