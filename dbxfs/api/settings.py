@@ -5,8 +5,8 @@ them. Plain http is accepted for this machine only: a token must not cross a net
 and a mistyped address is the likeliest way for it to.
 
 Proxy and certificates come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE,
-SSL_CERT_DIR), which httpx reads by itself. For a server on this machine they are left alone, since
-a proxy's idea of "127.0.0.1" is another machine.
+SSL_CERT_DIR), which httpx reads by itself. For plain http to this machine they are left alone,
+since a proxy's idea of "127.0.0.1" is another machine.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ class Settings:
 
     @property
     def local(self) -> bool:
-        """Whether all hosts are this machine."""
-        return all(_is_loopback(url) for url in (self.api_url, self.content_url, self.notify_url))
+        """Whether all hosts are this machine over plain http: no proxy, no certificates."""
+        urls = (self.api_url, self.content_url, self.notify_url)
+        return all(urlsplit(url).scheme == "http" for url in urls)
 
 
 def check_url(url: str) -> str:

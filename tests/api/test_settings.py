@@ -30,6 +30,7 @@ def test_dropbox_itself_is_the_default() -> None:
         "http://localhost:1/",
         "http://[::1]:8080",
         "https://dropbox.example:8443",
+        "https://localhost:8443",
     ],
 )
 def test_one_server_may_play_all_hosts(url: str) -> None:
@@ -124,3 +125,12 @@ def test_a_certificate_file_that_is_none_is_named(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certs.pem"))
     with pytest.raises(ValueError, match="from the environment"):
         http_client(Settings.for_dropbox(AUTH), 4)
+
+
+async def test_certificates_of_the_environment_hold_for_https_on_this_machine_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings.for_url("https://localhost:8443", AUTH)
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such")
+    with pytest.raises(ValueError, match="from the environment"):
+        http_client(settings, 4)
