@@ -72,9 +72,16 @@ class Collision(Enum):
     """The local inode gets another name and is sent under that."""
 
 
-def on_collision(*, local_folder: bool, remote_folder: bool, local_has_base: bool) -> Collision:
-    """A remote entry appears under a name that a pending local inode holds."""
-    if local_folder and remote_folder and not local_has_base:
+def on_collision(
+    *, local_folder: bool, remote_folder: bool, local_has_base: bool, same_content: bool = False
+) -> Collision:
+    """A remote entry appears under a name that a pending local inode holds.
+
+    `same_content`: two files, and what was sent for the local one is what came: its own commit,
+    whose reply was lost.
+    """
+    both_folders = local_folder and remote_folder
+    if (both_folders or same_content) and not local_has_base:
         return Collision.MERGE
     return Collision.STEP_ASIDE
 

@@ -133,6 +133,10 @@ class Journal:
         """Forget the refusals: everything is to be tried once more."""
         self._database.execute("UPDATE journal SET error = NULL WHERE error IS NOT NULL")
 
+    def sending(self, ino: int, content_hash: str) -> None:
+        """A commit of this content is about to be tried."""
+        self._database.execute("UPDATE staging SET sent_hash = ? WHERE ino = ?", content_hash, ino)
+
     def confirm_place(self, ino: int, entry: FileEntry | FolderEntry, parent: int) -> None:
         """A folder was created or something moved: Dropbox now has it at `entry` in `parent`."""
         with self._database.transaction():

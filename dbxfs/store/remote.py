@@ -156,7 +156,10 @@ class RemoteChanges:
         base = self._base_columns(entry, parent, key)
         if merged is not None:
             self._tree.update(merged.ino, listed=0 if self._quiet else 1, **base)
-            self._database.execute("DELETE FROM journal WHERE ino = ?", merged.ino)
+            if isinstance(entry, FolderEntry):
+                self._database.execute("DELETE FROM journal WHERE ino = ?", merged.ino)
+            else:
+                self._own_commit(merged, entry)
             return
         now = self._tree.clock()
         if isinstance(entry, FileEntry):
@@ -180,9 +183,11 @@ class RemoteChanges:
         self, inode: Inode, entry: FileEntry | FolderEntry, parent: int, key: str
     ) -> None:
         pending = self.pending(inode)
-        content_changed = isinstance(entry, FileEntry) and entry.content_hash != inode.hash
+        content_changed = isinstance(entry, FileEntry) and _differs(entry, inode)
         follow = reconcile.on_entry(pending, content_changed=content_changed)
         columns = self._base_columns(entry, parent, key)
+        if isinstance(entry, FileEntry) and pending.content and self._was_sent(inode, entry):
+            self._own_commit(inode, entry)
         if follow.content and content_changed and isinstance(entry, FileEntry):
             columns |= {
                 "size": entry.size,
@@ -354,6 +359,7 @@ class RemoteChanges:
         if occupant is None or occupant.ino == but:
             return None
         verdict = reconcile.on_collision(
+            same_content=isinstance(entry, FileEntry) and self._was_sent(occupant, entry),
             local_folder=occupant.is_folder,
             remote_folder=not isinstance(entry, FileEntry),
             local_has_base=occupant.base_parent is not None,
@@ -401,6 +407,17 @@ class RemoteChanges:
         row = self._database.execute(f"SELECT 1 FROM {table} WHERE ino = ?", ino)  # noqa: S608
         return row.fetchone() is not None
 
+    def _was_sent(self, inode: Inode, entry: FileEntry) -> bool:
+        """Whether the entry is what we tried to commit for the inode."""
+        row = self._database.execute("SELECT sent_hash FROM staging WHERE ino = ?", inode.ino)
+        return entry.content_hash is not None and row.fetchone() == (entry.content_hash,)
+
+    def _own_commit(self, inode: Inode, entry: FileEntry) -> None:
+        """A commit whose reply was lost: what is staged goes on from there."""
+        self._database.execute(
+            "UPDATE staging SET from_rev = ? WHERE ino = ?", entry.rev, inode.ino
+        )
+
     def _is_superseded(self, entry: FileEntry | FolderEntry) -> bool:
         token = entry.rev if isinstance(entry, FileEntry) else entry.id
         return (
@@ -432,3 +449,10 @@ class RemoteChanges:
     def _take_effects(self) -> list[Effect]:
         taken, self._effects = self._effects, []
         return taken
+
+
+def _differs(entry: FileEntry, inode: Inode) -> bool:
+    """Whether the entry's content is not the inode's base."""
+    if entry.content_hash is None:
+        return entry.rev != inode.rev
+    return entry.content_hash != inode.hash

@@ -86,7 +86,10 @@ CREATE TABLE staging (
     -- Of that version, [0, base_limit) shows through where `extents` does not cover it.
     base_limit INTEGER NOT NULL,
     -- The ranges that the staging file holds (core.ranges).
-    extents BLOB NOT NULL
+    extents BLOB NOT NULL,
+    -- The content hash that a commit was last tried with. When the feed shows it, that was our
+    -- own commit, though its reply may never have come.
+    sent_hash TEXT
 );
 
 CREATE TABLE session (

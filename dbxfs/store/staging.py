@@ -239,9 +239,10 @@ class Staging:
                 ctime_ns=self._tree.clock(),
             )
             self._database.execute(
-                "INSERT OR REPLACE INTO staging"
+                "INSERT INTO staging"
                 " (ino, file, from_rev, from_hash, from_size, base_limit, extents)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE"
+                " SET base_limit = excluded.base_limit, extents = excluded.extents",
                 staged.ino,
                 staged.path.name,
                 staged.from_rev,

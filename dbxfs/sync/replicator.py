@@ -320,9 +320,12 @@ class Replicator:
         inode = self._tree.get(ino)
         digest = await self._uploader.hash(staged)
 
-        def current() -> bool:
+        def current() -> bool:  # Asked in the moment of the commit.
             same = staged.generation == generation and not staged.writers
-            return same and plan.next_step(self._journal.facts(ino)) == step
+            if not same or plan.next_step(self._journal.facts(ino)) != step:
+                return False
+            self._journal.sending(ino, digest)
+            return True
 
         def confirm(entry: FileEntry) -> None:
             self._confirm_upload(staged, entry, inode, generation)
