@@ -73,6 +73,7 @@ class Embedded:
         self._command = tuple(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._http = httpx.Client(timeout=60, trust_env=False)
         self._port = 0
 
     # the process
@@ -106,7 +107,7 @@ class Embedded:
             stderr=self._log,
         )
         try:
-            greeting = json.loads(_first_line(self._process))
+            greeting = json.loads(first_line(self._process))
         except (ValueError, EOFError, TimeoutError) as error:
             self.stop()
             raise NotReadyError(
@@ -134,6 +135,12 @@ class Embedded:
             process.wait()
         finally:
             process.stdout.close()
+
+    def close(self) -> None:
+        """Stops the server for good."""
+        self.stop()
+        self._http.close()
+        self._log.close()
 
     def kill(self) -> None:
         """Ends the server at once, as a power cut would."""
@@ -213,14 +220,7 @@ class Embedded:
         self, path: str, body: Any = None, params: Mapping[str, str] | None = None
     ) -> httpx.Response:
         method = "GET" if body is None else "POST"
-        reply = httpx.request(
-            method,
-            f"{self.url}/control/{path}",
-            json=body,
-            params=params,
-            timeout=60,
-            trust_env=False,
-        )
+        reply = self._http.request(method, f"{self.url}/control/{path}", json=body, params=params)
         assert reply.is_success, f"control/{path}: {reply.status_code} {reply.text}"
         return reply
 
@@ -236,11 +236,11 @@ def embedded_dropbox(data: Path, *args: str, command: Sequence[str] = ()) -> Ite
     try:
         yield server
     finally:
-        server.stop()
+        server.close()
 
 
-def _first_line(process: subprocess.Popen[bytes]) -> bytes:
-    """The first line that `process` prints. Raises EOFError, TimeoutError."""
+def first_line(process: subprocess.Popen[bytes]) -> bytes:
+    """The first line that a process just started prints. Raises EOFError, TimeoutError."""
     assert process.stdout is not None
     fd = process.stdout.fileno()
     deadline = time.monotonic() + READY_WITHIN

@@ -13,9 +13,9 @@ import pytest
 from dropbox import Dropbox
 from dropbox.exceptions import ApiError
 
-from tests.conformance.place import Place
+from tests.conformance.place import Place, private_place
 from tests.conformance.service import Service
-from tests.embedded import Embedded, embedded_dropbox
+from tests.embedded import embedded_dropbox
 
 TOKEN = os.environ.get("DBXFS_CONFORMANCE_TOKEN", "")
 
@@ -33,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     reason = "needs the control routes of the embedded server, or would flood a real account"
     for item in items:
-        private = {"private", "server"} & set(getattr(item, "fixturenames", ()))
-        if item.get_closest_marker("embedded") or private:
+        own_server = {"private", "team"} & set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("embedded") or own_server:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -75,17 +75,7 @@ def place(service: Service, dbx: Dropbox, scratch: str, request: pytest.FixtureR
 
 
 @pytest.fixture
-def server(service: Service) -> Embedded:
-    """The embedded server that all tests share; nothing that outlasts a test may be set here."""
-    assert service.server is not None
-    return service.server
-
-
-@pytest.fixture
 def private(tmp_path: Path) -> Iterator[Place]:
     """An embedded server for this test alone, which may set what others would feel."""
-    with embedded_dropbox(tmp_path / "account") as server:
-        service = Service(server.token, server)
-        dbx = service.client()
-        dbx.files_create_folder_v2("/scratch")
-        yield Place(service, dbx, "/scratch")
+    with private_place(tmp_path / "account") as place:
+        yield place

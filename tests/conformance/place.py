@@ -9,16 +9,18 @@ The tree is made on first use: a test that needs only an empty folder costs no r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dropbox import Dropbox, files
 
 from tests.conformance.service import Service, refusal
-from tests.embedded import Embedded
+from tests.embedded import Embedded, embedded_dropbox
 
 OVERWRITE = files.WriteMode.overwrite
 
@@ -80,7 +82,7 @@ class Place:
 
     # what is found in it
 
-    def list(self, name: str = "", **options: Any) -> list[Any]:
+    def entries(self, name: str = "", **options: Any) -> list[Any]:
         """All entries of a folder (everything below it with `recursive`), without itself."""
         return [
             entry
@@ -91,7 +93,7 @@ class Place:
     def names(self, name: str = "", **options: Any) -> list[str]:
         """The paths of the entries of a folder relative to it, sorted."""
         at = len(self(name)) + 1
-        return sorted(entry.path_display[at:] for entry in self.list(name, **options))
+        return sorted(entry.path_display[at:] for entry in self.entries(name, **options))
 
     # embedded only
 
@@ -105,6 +107,16 @@ class Place:
         """Makes `name` a file that can be exported, not downloaded; returns its path."""
         self.server.control("document", {"path": self(name)})
         return self(name)
+
+
+@contextmanager
+def private_place(data: Path) -> Iterator[Place]:
+    """A scratch folder on an embedded server of its own, which keeps its account in `data`."""
+    with embedded_dropbox(data) as server:
+        service = Service(server.token, server)
+        place = Place(service, service.client(), "/scratch")
+        place.dbx.files_create_folder_v2(place())
+        yield place
 
 
 def listed(dbx: Dropbox, path: str, **options: Any) -> tuple[list[Any], str]:

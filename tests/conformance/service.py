@@ -83,7 +83,9 @@ class StrictDropbox(Dropbox):  # type: ignore[misc]
 
 
 def _decode(validator: Any, value: Any) -> Any:
-    return stone_serializers.json_compat_obj_decode(validator, value, strict=True)
+    return stone_serializers.json_compat_obj_decode(  # type: ignore[no-untyped-call]
+        validator, value, strict=True
+    )
 
 
 def tags(error: Any) -> str:

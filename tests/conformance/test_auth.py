@@ -160,8 +160,10 @@ def test_a_narrower_scope_is_granted_as_asked(service: Service) -> None:
 def _refused(call: Any) -> dict[str, Any]:
     with pytest.raises(requests.HTTPError) as caught:
         call()
-    assert caught.value.response.status_code == 400
-    answer: dict[str, Any] = caught.value.response.json()
+    reply = caught.value.response
+    assert reply is not None
+    assert reply.status_code == 400
+    answer: dict[str, Any] = reply.json()
     return answer
 
 

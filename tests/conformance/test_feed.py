@@ -22,7 +22,7 @@ def _followed(place: Place, **options: object) -> tuple[Mirror, str]:
 
 
 def _truth(place: Place) -> dict[str, tuple[str, str, str]]:
-    return {entry.path_lower: describe(entry) for entry in place.list(recursive=True)}
+    return {entry.path_lower: describe(entry) for entry in place.entries(recursive=True)}
 
 
 def test_nothing_changed_is_an_empty_page(place: Place) -> None:
@@ -212,7 +212,7 @@ def test_property_groups_come_with_the_feed_when_asked(place: Place) -> None:
         told = {entry.name: entry for entry in changes(dbx, cursor)[0]}
         assert told["hello.txt"].property_groups == [group]
         assert told["folder"].property_groups == [group]
-        listing = {e.name: e for e in place.list(include_property_groups=wanted)}
+        listing = {e.name: e for e in place.entries(include_property_groups=wanted)}
         assert listing["hello.txt"].property_groups == [group]
         assert not place.dbx.files_get_metadata(place("hello.txt")).property_groups
     finally:

@@ -19,7 +19,7 @@ def _filter(template_id: str) -> file_properties.TemplateFilterBase:
 
 def test_a_folder_lists_its_children_only(place: Place) -> None:
     place.furnish()
-    entries = {entry.name: entry for entry in place.list()}
+    entries = {entry.name: entry for entry in place.entries()}
     assert entries.keys() == {"hello.txt", "folder"}
     assert entries["hello.txt"] == place.hello
     assert isinstance(entries["folder"], files.FolderMetadata)
@@ -85,7 +85,7 @@ def test_deleted_entries_are_listed_when_asked(place: Place) -> None:
     place.furnish()
     place.dbx.files_delete_v2(place("hello.txt"))
     assert place.names() == ["folder"]
-    entries = {entry.name: entry for entry in place.list(include_deleted=True)}
+    entries = {entry.name: entry for entry in place.entries(include_deleted=True)}
     assert isinstance(entries["hello.txt"], files.DeletedMetadata)
     assert isinstance(entries["folder"], files.FolderMetadata)
 
@@ -93,7 +93,7 @@ def test_deleted_entries_are_listed_when_asked(place: Place) -> None:
 def test_what_was_deleted_and_made_again_is_listed_once(place: Place) -> None:
     place.dbx.files_delete_v2(place.hello.path_lower)
     place.write("hello.txt", b"again")
-    (entry,) = place.list(include_deleted=True)
+    (entry,) = place.entries(include_deleted=True)
     assert isinstance(entry, files.FileMetadata)
 
 
@@ -104,7 +104,7 @@ def test_a_limit_out_of_range_is_a_malformed_call(service: Service, limit: objec
 
 UNKNOWN = "ptid:AAAAAAAAAAAAAAAAAAAAAA"
 
-ROWS = (
+ROWS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     ("nothing", "path/not_found", "nothing", {}),
     ("below-a-file", "path/not_found", "hello.txt/x", {}),
     ("file", "path/not_folder", "hello.txt", {}),
@@ -174,10 +174,10 @@ def test_sharing_is_described(place: Place) -> None:
 def test_a_read_only_shared_folder_says_so_in_listings(place: Place) -> None:
     place.shared("ro/outer")
     place.server.edit([{"op": "mkdir", "path": place("ro/outer/sub")}])
-    (mount,) = place.list("ro")
+    (mount,) = place.entries("ro")
     shared_id = mount.sharing_info.shared_folder_id
     assert mount.sharing_info.read_only
-    inside = {entry.name: entry for entry in place.list("ro/outer")}
+    inside = {entry.name: entry for entry in place.entries("ro/outer")}
     assert inside.keys() == {"file", "sub"}
     for entry in inside.values():
         assert entry.sharing_info.read_only

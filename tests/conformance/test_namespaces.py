@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from dropbox import Dropbox, common
 from dropbox.common import PathRoot
 from dropbox.exceptions import PathRootError
 
-from tests.conformance.place import Place, listed
+from tests.conformance.place import Place, listed, private_place
 from tests.conformance.service import refusal
 
 
-@pytest.fixture
-def team(private: Place) -> Place:
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The account of a team's member, with a file in its home folder."""
-    private.write("file", b"at home")
-    private.server.control("team", {"on": True})
-    return private
+    with private_place(tmp_path_factory.mktemp("team") / "account") as place:
+        place.write("file", b"at home")
+        place.server.control("team", {"on": True})
+        yield place
 
 
 def _rejected(call: Callable[[], object]) -> common.PathRootError:

@@ -111,6 +111,22 @@ def test_the_argument_header_may_escape_what_is_not_ascii(place: Place) -> None:
     assert place.names() == ["Ä 🎈"]
 
 
+def test_the_argument_header_may_be_utf_8_but_nothing_else(place: Place) -> None:
+    """The documentation asks for escapes; the service takes UTF-8 too, and rclone sends it."""
+
+    def upload(name: str, encoding: str) -> requests.Response:
+        arg = json.dumps({"path": place(name)}, ensure_ascii=False)
+        headers = {
+            "Dropbox-API-Arg": arg.encode(encoding).decode("latin-1"),
+            "Content-Type": "application/octet-stream",
+        }
+        return place.service.raw("content", "files/upload", data=b"x", headers=headers)
+
+    assert upload("Größe 日本", "utf-8").status_code == 200
+    bad_call(upload("Größe", "latin-1"))
+    assert place.names() == ["Größe 日本"]
+
+
 def test_an_unknown_route_is_a_malformed_call_or_not_found(service: Service) -> None:
     reply = service.rpc("files/no_such_route", {})
     assert reply.status_code in {400, 404}

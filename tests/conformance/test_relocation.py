@@ -35,10 +35,10 @@ def test_a_moved_file_keeps_id_and_content_and_gets_a_new_revision(place: Place)
 
 def test_a_moved_folder_takes_everything_along_with_its_ids(place: Place) -> None:
     place.furnish()
-    before = {entry.name: entry.id for entry in place.list("folder", recursive=True)}
+    before = {entry.name: entry.id for entry in place.entries("folder", recursive=True)}
     folder = place.dbx.files_get_metadata(place("folder"))
     assert relocate(place, "move", "folder", "elsewhere/F").id == folder.id
-    after = {entry.name: entry.id for entry in place.list("elsewhere/F", recursive=True)}
+    after = {entry.name: entry.id for entry in place.entries("elsewhere/F", recursive=True)}
     assert after == before
     assert refusal(lambda: place.dbx.files_get_metadata(place("folder"))) == "path/not_found"
     assert place.read("elsewhere/F/deep/leaf") == b"leaf"
@@ -48,8 +48,8 @@ def test_a_copy_has_ids_of_its_own_and_the_same_content(place: Place) -> None:
     place.furnish()
     new = relocate(place, "copy", "folder", "Copy")
     assert isinstance(new, files.FolderMetadata)
-    old = {entry.name: entry for entry in place.list("folder", recursive=True)}
-    copies = {entry.name: entry for entry in place.list("Copy", recursive=True)}
+    old = {entry.name: entry for entry in place.entries("folder", recursive=True)}
+    copies = {entry.name: entry for entry in place.entries("Copy", recursive=True)}
     assert copies.keys() == old.keys() == {"inner.txt", "deep", "leaf"}
     for name, copy in copies.items():
         assert copy.id != old[name].id

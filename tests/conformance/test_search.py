@@ -82,7 +82,7 @@ def test_categories_narrow_the_search(library: Place, word: str) -> None:
 
 @pytest.mark.embedded
 def test_what_was_deleted_is_not_found(library: Place, word: str) -> None:
-    for entry in library.list():
+    for entry in library.entries():
         library.dbx.files_delete_v2(entry.path_lower)
     assert _found(library, word) == []
 

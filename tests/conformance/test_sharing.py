@@ -15,8 +15,8 @@ from tests.conformance.service import refusal, refused, tags
 def library(place: Place) -> Iterator[Place]:
     """A furnished place whose links are revoked after the test."""
     yield place.furnish()
-    for path in (place("hello.txt"), place("folder"), place("folder/inner.txt")):
-        for link in _links(place, path):
+    for entry in place.entries(recursive=True):
+        for link in _links(place, entry.path_lower):
             place.dbx.sharing_revoke_shared_link(link.url)
 
 
@@ -88,7 +88,6 @@ def test_a_link_follows_a_move(library: Place) -> None:
     library.dbx.files_move_v2(library("hello.txt"), library("folder/moved"))
     (found,) = _links(library, library("folder/moved"))
     assert (found.url, found.name) == (link.url, "moved")
-    library.dbx.sharing_revoke_shared_link(link.url)
 
 
 @table(
