@@ -63,6 +63,7 @@ def store(
 ) -> Path:
     """Write an account's credentials, never readable for others; gives the file."""
     path = credentials_file(account)
+    private(config_dir())
     private(path.parent)
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)

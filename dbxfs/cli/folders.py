@@ -23,6 +23,10 @@ class InUseError(Exception):
     """Another daemon uses this state."""
 
 
+class NotPrivateError(ValueError):
+    """A folder that was named for our files is open to others and used for something else."""
+
+
 def config_dir() -> Path:
     """Configuration and credentials."""
     return Path(platformdirs.user_config_dir("dbxfs", appauthor=False))
@@ -33,12 +37,34 @@ def state_root() -> Path:
     return Path(platformdirs.user_state_dir("dbxfs", appauthor=False))
 
 
+def cache_root() -> Path:
+    """The caches of all accounts."""
+    return Path(platformdirs.user_cache_dir("dbxfs", appauthor=False))
+
+
 def private(folder: Path) -> Path:
-    """The folder, made when it is missing, and nobody else's to read."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
+    """The folder, made when it is missing, and nobody else's to read.
+
+    What is missing above it is made the same way, whatever the umask says.
+    """
+    if not folder.parent.exists():
+        private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_mode & 0o777 != 0o700:
         folder.chmod(0o700)
     return folder
+
+
+def _named(folder: Path | None) -> Path | None:
+    """A folder that an option names: private, but never at the cost of what is in it."""
+    if folder is None:
+        return None
+    if folder.is_dir() and folder.stat().st_mode & 0o077 and any(folder.iterdir()):
+        raise NotPrivateError(
+            f"{folder} is open to others and not empty; make it private (chmod 700) if it is for "
+            "dbxfs alone, or name another folder"
+        )
+    return private(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +76,16 @@ class Folders:
 
     @classmethod
     def of(cls, options: MountOptions) -> Folders:
-        """Those that the options name, or the usual ones of the account."""
+        """Those that the options name, or the usual ones of the account.
+
+        Raises `NotPrivateError`, and OSError where they cannot be made.
+        """
         name = "demo" if options.demo else options.account
         if options.folder:
             name += "@" + hashlib.sha256(options.folder.lower().encode()).hexdigest()[:12]
-        cache = Path(platformdirs.user_cache_dir("dbxfs", appauthor=False))
         return cls(
-            state=private(options.state_dir or state_root() / name),
-            cache=private(options.cache_dir or cache / name),
+            state=_named(options.state_dir) or private(private(state_root()) / name),
+            cache=_named(options.cache_dir) or private(private(cache_root()) / name),
         )
 
     @property

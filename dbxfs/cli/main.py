@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ from dbxfs.api.login import WWW_URL, begin, exchange
 
 from . import credentials
 from .folders import mounts, socket_of
+from .mountinfo import place
 from .older import warn_of_older_program
-from .options import UsageError, parse_source
+from .options import UsageError, check_account
 from .socket import NoAnswerError, ask
 from .umount import progress_line, unmount
 
@@ -43,7 +43,7 @@ def dbxfs() -> None:
 @click.option("--api-url", envvar="DBXFS_API_URL", hidden=True)
 def login(account: str, app_key: str | None, api_url: str | None) -> None:
     """Sign in to Dropbox and keep the account under the name ACCOUNT."""
-    parse_source(f"dbxfs:{account}")
+    check_account(account)
     app_key = app_key or click.prompt("App key (from https://www.dropbox.com/developers/apps)")
     token_url = f"{api_url}/oauth2/token" if api_url else TOKEN_URL
     address, verifier = begin(app_key, api_url or WWW_URL)
@@ -136,8 +136,7 @@ def umount(mountpoint: Path, now: bool) -> None:
 
 
 def _socket(mountpoint: Path) -> Path:
-    real = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
-    socket = socket_of(real)
+    socket = socket_of(place(mountpoint))
     if socket is None:
         raise NoAnswerError(f"no dbxfs is known to be mounted on {mountpoint}")
     return socket
@@ -151,7 +150,11 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         print(f"dbxfs: {error.format_message()}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, click.UsageError) else 2)
+        sys.exit(1)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"dbxfs: {what}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except (UsageError, NoAnswerError, DropboxError, ValueError) as error:
         print(f"dbxfs: {error}", file=sys.stderr)
         sys.exit(1)

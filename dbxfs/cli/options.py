@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dbxfs.api.settings import check_url
 from dbxfs.core.model import ROOT, RemotePath
 from dbxfs.core.names import problem
 
@@ -26,9 +27,30 @@ DROPPED = frozenset(
     [
         *("defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail"),
         *("_netdev", "exec", "async", "atime", "diratime", "strictatime", "lazytime"),
+        *("norelatime", "nostrictatime", "nolazytime", "noiversion", "nomand", "silent", "loud"),
         "default_permissions",
     ]
 )
+VALUED = {
+    "api_url": "https://host",
+    "state_dir": "/path",
+    "cache_dir": "/path",
+    "cache_size": "10G",
+    "uid": "1000",
+    "gid": "1000",
+    "fmask": "077",
+    "dmask": "077",
+    "umask": "077",
+    "sync": "remote",
+}
+"""Our own options, each with a value that it may have."""
+
+RESERVED = frozenset(["demo", "mounts"])
+"""Names in the state folder that are no accounts."""
+
+LARGEST_CACHE = 1 << 60
+NO_ID = 0xFFFFFFFF
+"""The user or group id that means "none" to the kernel."""
 
 _SIZE = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
@@ -68,7 +90,10 @@ def parse_size(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is no size; write it like 500M or 10G")
     power = " KMGT".index(match[2].upper() or " ")
-    return int(match[1]) << (10 * power)
+    size = int(match[1]) << (10 * power)
+    if size > LARGEST_CACHE:
+        raise UsageError(f"{text!r} is more than any disk holds")
+    return size
 
 
 def parse_source(source: str) -> tuple[str, RemotePath]:
@@ -81,15 +106,24 @@ def parse_source(source: str) -> tuple[str, RemotePath]:
             f"{source!r} is no source; write dbxfs:ACCOUNT, dbxfs:ACCOUNT/FOLDER or none"
         )
     account, _, folder = rest.partition("/")
-    account = account or "default"
-    if not _ACCOUNT.fullmatch(account):
-        raise UsageError(f"{account!r} cannot be the name of an account")
+    account = check_account(account or "default")
     names = [name for name in folder.split("/") if name]
     for name in names:
         reason = problem(name)
         if reason is not None:
             raise UsageError(f"{name!r} cannot be a folder on Dropbox: {reason}")
     return account, RemotePath("".join(f"/{name}" for name in names))
+
+
+def check_account(account: str) -> str:
+    """`account` if it can be the name of one; raises `UsageError`."""
+    if not _ACCOUNT.fullmatch(account):
+        raise UsageError(
+            f"{account!r} cannot be the name of an account; use letters, digits and . _ @ + -"
+        )
+    if account.lower() in RESERVED:
+        raise UsageError(f"{account!r} cannot be the name of an account; it has another meaning")
+    return account
 
 
 def split_options(texts: Iterable[str]) -> list[str]:
@@ -115,18 +149,22 @@ def parse_options(base: MountOptions, options: Iterable[str]) -> MountOptions:
             values |= _own_option(option, name, value)
     if {"allow_other", "allow_root"} <= kernel:
         raise UsageError("allow_other and allow_root exclude each other")
+    if values.get("demo", base.demo) and "api_url" in values:
+        raise UsageError("demo has a server of its own; it cannot be used with api_url")
     return MountOptions(**{**_fields(base), **values, "kernel": frozenset(kernel)})  # type: ignore[arg-type]
 
 
 def _own_option(option: str, name: str, value: str) -> dict[str, object]:
     """What one of our own options sets."""
-    if not value:
+    if name not in VALUED:
         raise UsageError(f"unknown option {option!r}; see mount.dbxfs(8)")
+    if not value:
+        raise UsageError(f"option {name!r} needs a value, like {name}={VALUED[name]}")
     match name:
         case "api_url":
-            return {name: value}
+            return {name: _server(option, value)}
         case "state_dir" | "cache_dir":
-            return {name: Path(value).absolute()}
+            return {name: Path(os.path.expanduser(value)).absolute()}
         case "cache_size":
             return {name: parse_size(value)}
         case "uid" | "gid":
@@ -136,10 +174,17 @@ def _own_option(option: str, name: str, value: str) -> dict[str, object]:
         case "umask":
             mask = _number(option, value, 8)
             return {"fmask": mask, "dmask": mask}
-        case "sync" if value in ("remote", "local"):
+        case _ if value in ("remote", "local"):
             return {"sync_remote": value == "remote"}
         case _:
-            raise UsageError(f"unknown option {option!r}; see mount.dbxfs(8)")
+            raise UsageError(f"{option!r}: sync is remote or local")
+
+
+def _server(option: str, value: str) -> str:
+    try:
+        return check_url(value)
+    except ValueError as error:
+        raise UsageError(f"{option!r}: {error}") from None
 
 
 def _number(option: str, value: str, base: int) -> int:
@@ -147,7 +192,7 @@ def _number(option: str, value: str, base: int) -> int:
         number = int(value, base)
     except ValueError:
         number = -1
-    if number < 0 or (base == 8 and number > 0o777):
+    if not 0 <= number < (0o1000 if base == 8 else NO_ID):
         raise UsageError(f"{option!r} is no valid number")
     return number
 
