@@ -167,6 +167,17 @@ def socket_of(mountpoint: Path) -> Path | None:
         return None
 
 
+def daemon_of(mountpoint: Path) -> int | None:
+    """The process that serves the mount point, as a pidfd for the caller to close, if known."""
+    socket = socket_of(mountpoint)
+    if socket is None:
+        return None
+    try:
+        return os.pidfd_open(int((socket.parent / "lock").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
 def mounts() -> list[tuple[Path, Path]]:
     """All known mounts: mount point and socket."""
     found = []

@@ -149,7 +149,8 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        print(f"dbxfs: {error.format_message()}", file=sys.stderr)
+        text = error.format_message()
+        print(text if text.startswith("Usage:") else f"dbxfs: {text}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
@@ -159,6 +160,7 @@ def main() -> NoReturn:
         print(f"dbxfs: {error}", file=sys.stderr)
         sys.exit(1)
     except click.Abort:
+        print("\ndbxfs: interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 

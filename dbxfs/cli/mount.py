@@ -16,13 +16,14 @@ import json
 import logging
 import logging.handlers
 import os
-import re
+import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TextIO
 
 import click
 
@@ -30,7 +31,8 @@ from dbxfs.api.auth import TOKEN_URL, StaticToken
 from dbxfs.api.settings import Settings
 
 from .credentials import NoCredentialsError, load_auth
-from .folders import Folders, InUseError
+from .folders import Folders, InUseError, NotPrivateError
+from .mountinfo import DROPBOX, mounted_type, place
 from .older import warn_of_older_program
 from .options import MountOptions, UsageError, parse_options, parse_source, split_options
 from .umount import unmount_command
@@ -43,8 +45,8 @@ log = logging.getLogger(__name__)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source")
-@click.argument("mountpoint", required=False)
+@click.argument("source", metavar="[SOURCE] MOUNTPOINT")
+@click.argument("mountpoint", required=False, metavar="")
 @click.option("-o", "options", multiple=True, metavar="OPT[,OPT…]", help="Mount options.")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more in the log.")
@@ -115,14 +117,16 @@ def check_mountpoint(path: Path) -> Path:
     _clear_dead_mount(path)
     try:
         real = path.resolve(strict=True)
-        entries = os.stat(real)
+        kind = os.stat(real).st_mode
     except FileNotFoundError:
         raise FailedError(f"{path} is not there; make the folder first") from None
     except OSError as error:
         raise FailedError(f"{path}: {error.strerror}") from None
-    if not real.is_dir():
+    except RuntimeError:  # what a loop of symbolic links is to pathlib before Python 3.13
+        raise FailedError(f"{path}: {os.strerror(errno.ELOOP)}") from None
+    if not stat.S_ISDIR(kind):
         raise FailedError(f"{path} is not a folder")
-    if entries.st_ino == 1 and os.path.ismount(real) and _is_ours(real):
+    if mounted_type(real) == DROPBOX:
         raise FailedError(f"a Dropbox is mounted on {path} already")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise FailedError("/dev/fuse cannot be opened; is the fuse module loaded?")
@@ -134,20 +138,8 @@ def _clear_dead_mount(path: Path) -> None:
     try:
         os.stat(path)
     except OSError as error:
-        if error.errno == errno.ENOTCONN and _is_ours(Path(os.path.abspath(path))):
-            subprocess.run([*unmount_command(), path], check=False, capture_output=True)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a dbxfs is mounted there, dead or alive."""
-    with open("/proc/self/mountinfo") as mounts:
-        fields = [line.split() for line in mounts]
-    return any(_unescaped(field[4]) == str(path) and "fuse.dbxfs" in field[5:] for field in fields)
-
-
-def _unescaped(text: str) -> str:
-    """A path from mountinfo, where white space and backslashes are octal (proc(5))."""
-    return re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), text)
+        if error.errno == errno.ENOTCONN and mounted_type(real := place(path)) == DROPBOX:
+            subprocess.run([*unmount_command(), real], check=False, capture_output=True)
 
 
 # ---- Starting ----
@@ -155,20 +147,38 @@ def _unescaped(text: str) -> str:
 
 def start(options: MountOptions) -> None:
     """Mount in the foreground or in the background; raises `FailedError`."""
+    os.umask(0o077)  # what we keep is for nobody else; the kernel brings programs' own modes
+    try:
+        file = Folders.of(options).log
+    except OSError as error:
+        raise FailedError(f"{error.filename}: {error.strerror}") from None
+    except NotPrivateError as error:
+        raise FailedError(str(error)) from None
     if options.foreground:
         logging.basicConfig(level=_level(options), format="%(levelname)s %(name)s: %(message)s")
         _run(options, lambda: log.info("%s answers", options.mountpoint))
         return
     reading, writing = os.pipe()
-    if os.fork():
+    daemon = os.fork()
+    if daemon:
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            answer = pipe.read()
+            answer = _answer(pipe, daemon)
         if answer != "ready":
-            raise FailedError(answer or "the daemon ended without a word; see its log")
+            raise FailedError(answer or f"the daemon ended without a word; its log is {file}")
         return
     os.close(reading)
     _be_the_daemon(options, os.fdopen(writing, "wb", buffering=0))
+
+
+def _answer(pipe: TextIO, daemon: int) -> str:
+    """The daemon's word; Ctrl-C before it has come ends the daemon, and no mount stays behind."""
+    try:
+        return pipe.read()
+    except KeyboardInterrupt:
+        os.kill(daemon, signal.SIGTERM)
+        os.waitpid(daemon, 0)
+        raise FailedError("interrupted; nothing is mounted") from None
 
 
 def _be_the_daemon(options: MountOptions, pipe: BinaryIO) -> NoReturn:
@@ -193,7 +203,8 @@ def _be_the_daemon(options: MountOptions, pipe: BinaryIO) -> NoReturn:
         _tell(pipe, str(error))
     except BaseException as error:
         log.exception("the daemon failed")
-        _tell(pipe, f"the daemon failed ({type(error).__name__}); see its log")
+        file = Folders.of(options).log
+        _tell(pipe, f"the daemon failed ({type(error).__name__}); its log is {file}")
     finally:
         logging.shutdown()
         os._exit(code)
@@ -266,7 +277,6 @@ def _log_to_file(options: MountOptions) -> None:
         Folders.of(options).log, maxBytes=LOG_BYTES, backupCount=1
     )
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    os.umask(0o077)
     logging.basicConfig(level=_level(options), handlers=[handler])
 
 

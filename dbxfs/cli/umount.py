@@ -7,6 +7,7 @@ so does a plain umount(8). What is in use stays mounted, as with umount(8).
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -15,15 +16,36 @@ from typing import NoReturn
 
 import click
 
-from .folders import socket_of
+from .folders import daemon_of, socket_of
+from .mountinfo import DROPBOX, mounted_type, place
 from .socket import NoAnswerError, ask
 
 FAILURE = 32
+END_TIMEOUT = 10.0
 
 
 def unmount(mountpoint: Path, *, now: bool) -> None:
-    """Wait for Dropbox unless `now`, then unmount; raises `click.ClickException`."""
-    real = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    """Wait for Dropbox unless `now`, then unmount; raises `click.ClickException`.
+
+    Returns when the daemon has ended too, so that the account can be mounted again at once.
+    """
+    try:
+        real = place(mountpoint)
+    except OSError as error:
+        raise click.ClickException(f"{mountpoint}: {error.strerror}") from None
+    if mounted_type(real) != DROPBOX:
+        raise click.ClickException(f"no Dropbox is mounted on {mountpoint}")
+    daemon = daemon_of(real)
+    try:
+        _unmount(real, now=now)
+        if daemon is not None:
+            select.select([daemon], [], [], END_TIMEOUT)
+    finally:
+        if daemon is not None:
+            os.close(daemon)
+
+
+def _unmount(real: Path, *, now: bool) -> None:
     if not now:
         try:
             wait_until_synced(real)
@@ -69,7 +91,7 @@ def progress_line(reply: dict[str, object]) -> str:
 def unmount_command() -> list[str]:
     """How this user unmounts; the mount point is to be added."""
     if os.getuid() == 0:
-        return ["umount"]
+        return ["umount", "-i"]
     return [shutil.which("fusermount3") or shutil.which("fusermount") or "fusermount3", "-u"]
 
 
