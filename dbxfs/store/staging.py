@@ -109,8 +109,13 @@ class StagedFile:
         self._changed(now)
 
     def sync(self) -> None:
-        """Bring the bytes to the disk itself. Blocks."""
+        """Bring the bytes to the disk itself, and the name they are found by. Blocks."""
         os.fdatasync(self._descriptor)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def chunks(self, start: int, end: int, size: int = COPY_BYTES) -> Iterator[bytes]:
         """The bytes of [start, end) in pieces. Blocks."""
