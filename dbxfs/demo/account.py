@@ -156,7 +156,7 @@ class Account:
     def set_share(self, key: str, access: str) -> Share:
         """Makes the folder at `key` a shared folder, or changes what the member may do in it."""
         old = self.shares.get(key)
-        share = Share(old.id if old else str(3000000001 + len(self.shares)), key, access)
+        share = Share(old.id if old else str(3000000000 + self.tree.seq), key, access)
         node = self.tree.get(key)
         if node is None or not node.folder:
             raise ValueError(f"{key} is not a folder")

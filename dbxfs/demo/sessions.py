@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,8 +87,10 @@ class Sessions:
             raise EndpointError(union(*tags, "not_found"))
         return session
 
-    def turn(self, session: Session) -> trio.Lock:
-        """Held while a body is appended to a sequential session."""
+    def turn(self, session: Session) -> AbstractAsyncContextManager[object]:
+        """Held while a body is appended: one after the other, unless the session is concurrent."""
+        if session.concurrent:
+            return nullcontext()
         return self._turns.setdefault(session.id, trio.Lock())
 
     def check_append(

@@ -1,0 +1,1 @@
+"""Tests of the embedded Dropbox from inside: its feed, its durability, its bad behaviour."""
