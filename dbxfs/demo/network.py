@@ -34,6 +34,10 @@ BITS = 1_000_000 / 8
 SLICE = 64 * 1024
 """Bytes that are paced as one piece."""
 
+LAG = 0.02
+"""Seconds that a sender may be late and still counts as steady. Waking up takes its time, and a
+line that lost it each time would be a third slower than its rate."""
+
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Times in milliseconds, rates in Mbit/s; nought means none."""
@@ -59,7 +63,8 @@ class Link:
         """The moment at which `size` bytes, put in at `now`, are through."""
         if not self.rate:
             return now
-        self.free_at = max(self.free_at, now) + size / self.rate
+        idle = now - self.free_at
+        self.free_at = (now if idle > LAG else self.free_at) + size / self.rate
         return self.free_at
 
 

@@ -25,6 +25,12 @@ def test_a_link_passes_one_piece_after_the_other() -> None:
     assert link.reserve(20.0, 100) == 20.1
 
 
+def test_a_sender_that_is_a_little_late_loses_nothing() -> None:
+    link = Link(1000)
+    assert link.reserve(10.0, 500) == 10.5
+    assert link.reserve(10.51, 500) == 11.0
+
+
 def test_a_link_without_a_rate_passes_at_once() -> None:
     link = Link(0)
     assert link.reserve(3.0, 10**12) == 3.0
