@@ -203,7 +203,7 @@ class Replicator:
                     return await self._upload(ino, step)
                 case plan.CreateFolder() | plan.Delete() | plan.Move():
                     async with self._turn:
-                        if plan.next_step(self._journal.facts(ino)) == step:
+                        if self._still_next(ino, step):
                             with self._commit(ino):
                                 await self._call(ino, step)
         except EndpointError as error:
@@ -221,6 +221,11 @@ class Replicator:
             return False
         self._well()
         return True
+
+    def _still_next(self, ino: int, step: plan.Step) -> bool:
+        """Whether nothing has changed the decision while we waited for the turn."""
+        facts = self._journal.facts(ino)
+        return step in (plan.next_step(facts), plan.next_step(facts, in_cycle=True))
 
     def _finish(self, ino: int) -> None:
         row = self._journal.row(ino)
