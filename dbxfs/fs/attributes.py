@@ -11,6 +11,7 @@ import trio
 
 from dbxfs.core.content_hash import BLOCK
 from dbxfs.store.inode import FOLDER, Inode
+from dbxfs.store.staging import StagedFile
 
 from .context import Context
 from .errors import errnos
@@ -95,13 +96,17 @@ class AttributeHandlers(pyfuse3.Operations):
             context.tree.set_attributes(inode, mtime_ns=mtime_ns, mode=mode)
         return attributes(context, context.tree.get(inode))
 
+    def _stage(self, inode: Inode) -> StagedFile:
+        """The inode's staged content, to be changed."""
+        return self.context.staging.begin(inode)
+
     async def _truncate(self, inode: Inode, size: int) -> None:
         if inode.is_folder:
             raise pyfuse3.FUSEError(errno.EISDIR)
         if inode.read_only:
             raise pyfuse3.FUSEError(errno.EACCES)
         context = self.context
-        staged = context.staging.begin(inode)
+        staged = self._stage(inode)
         with staged.writing():
             await trio.to_thread.run_sync(staged.truncate, size, context.tree.clock())
         context.staging.record(staged)

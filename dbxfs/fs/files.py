@@ -12,6 +12,7 @@ import itertools
 import os
 from dataclasses import dataclass
 
+import msgspec
 import pyfuse3
 import trio
 
@@ -60,7 +61,7 @@ class FileHandlers(FolderHandlers):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         info = self._open(found)
         if flags & os.O_TRUNC:
-            staged = self.context.staging.begin(found)
+            staged = self._stage(found)
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)
@@ -149,9 +150,21 @@ class FileHandlers(FolderHandlers):
         """write(2), into staging."""
         context = self.context
         inode = context.tree.get(self._files[fh].ino)
-        staged = context.staging.begin(inode)
+        staged = self._stage(inode)
         with staged.writing():
             return await trio.to_thread.run_sync(staged.write, off, buf, context.tree.clock())
+
+    def _stage(self, inode: Inode) -> StagedFile:
+        """The inode's staged content, to be changed.
+
+        What is gone from Dropbox has no revision any more; whoever has it open still knows it.
+        """
+        if inode.rev is None and self.context.staging.get(inode.ino) is None:
+            held = (file.version for file in self._files.values() if file.ino == inode.ino)
+            version = next((version for version in held if version is not None), None)
+            if version is not None:
+                inode = msgspec.structs.replace(inode, rev=version.rev, hash=version.hash)
+        return self.context.staging.begin(inode)
 
     @errnos
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
