@@ -23,10 +23,10 @@ from functools import partial
 import pyfuse3
 import trio
 
-from dbxfs.api.client import Client, open_client
-from dbxfs.api.errors import DropboxError, PathRootChanged
+from dbxfs.api.client import open_client
+from dbxfs.api.errors import DropboxError
 from dbxfs.api.settings import Settings
-from dbxfs.core.model import Account, Space
+from dbxfs.core.model import Account
 from dbxfs.fs.context import Context, Shown
 from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
@@ -41,6 +41,7 @@ from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.replicator import Replicator
+from dbxfs.sync.space import SpaceWatch
 from dbxfs.sync.uploader import Uploader
 
 from .folders import Folders, locked, registered
@@ -53,7 +54,6 @@ FUSE_TASKS = 2000
 """Requests in flight at most; each that waits for the network holds one."""
 
 UPKEEP = 2.0
-SPACE_EVERY = 60.0
 FIRST_CONTACT = 20.0
 
 
@@ -74,6 +74,7 @@ class Services:
     feed: Feed
     replicator: Replicator
     uploader: Uploader
+    space: SpaceWatch
 
 
 def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) -> None:
@@ -159,6 +160,7 @@ async def _serve(
             account=database.get_meta("account") or "",
             root=options.folder,
         )
+        space = SpaceWatch(client, database, partial(_root_changed, database))
         context = Context(
             tree=tree,
             staging=staging,
@@ -166,18 +168,18 @@ async def _serve(
             listing=Listing(client, tree, changes, kernel.stale),
             kernel=kernel,
             shown=Shown(options.uid, options.gid, options.fmask, options.dmask),
-            space=lambda: _known_space(database),
+            space=space.known,
             on_dropbox=_waiting(replicator) if options.sync_remote else None,
         )
         services = Services(
-            options, folders, tree, changes, journal, staging, feed, replicator, uploader
+            options, folders, tree, changes, journal, staging, feed, replicator, uploader, space
         )
         _mount(options, Operations(context))
         try:
             kernel.start()
             nursery.start_soon(feed.run)
-            nursery.start_soon(_keep_up, client, database)
-            nursery.start_soon(_watch_space, client, database)
+            nursery.start_soon(_keep_up, database)
+            nursery.start_soon(space.run)
             await nursery.start(serve_commands, services)
             with registered(options.mountpoint, folders.socket):
                 await _serve_kernel(options, ready)
@@ -264,7 +266,7 @@ def _waiting(replicator: Replicator) -> Callable[[Inode], Awaitable[None]]:
 # ---- What is done now and then ----
 
 
-async def _keep_up(client: Client, database: Database) -> None:
+async def _keep_up(database: Database) -> None:
     """Keep the database's log short."""
     while True:
         await trio.sleep(UPKEEP)
@@ -274,26 +276,9 @@ async def _keep_up(client: Client, database: Database) -> None:
             log.warning("the database's log cannot be folded in: %s", error)
 
 
-async def _watch_space(client: Client, database: Database) -> None:
-    """Keep the quota that statfs shows, and which namespace "/" is in a team."""
-    while True:
-        try:
-            space = await client.space()
-            database.set_meta("space", f"{space.used} {space.allocated}")
-        except PathRootChanged as error:
-            database.set_meta("path_root", error.root_namespace)
-            log.error("the team's root folder is another one now: unmount and mount again")  # noqa: TRY400
-        except DropboxError as error:
-            log.debug("the quota is not known: %s", error)
-        await trio.sleep(SPACE_EVERY)
-
-
-def _known_space(database: Database) -> Space | None:
-    stored = database.get_meta("space")
-    if stored is None:
-        return None
-    used, allocated = stored.split()
-    return Space(used=int(used), allocated=int(allocated))
+def _root_changed(database: Database, namespace: str | None) -> None:
+    database.set_meta("path_root", namespace)
+    log.error("the team's root folder is another one now: unmount and mount again")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -88,6 +88,7 @@ async def _sync(services: Services, reply: Reply) -> None:
         await services.replicator.drained()
         await services.feed.catch_up()
         await services.replicator.drained()
+        await services.space.refresh()
         finished.set()
 
     async with trio.open_nursery() as nursery:
