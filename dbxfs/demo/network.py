@@ -69,7 +69,10 @@ class Link:
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
-    """Something that goes wrong with calls of `route` ("*": all). `count` None: for ever."""
+    """Something that goes wrong with calls of `route` ("*": all). `count` None: for ever.
+
+    `fired` and `skipped` count the calls that it hit and let pass.
+    """
 
     kind: Literal["error", "reset", "stall", "truncate", "garbage", "lost_reply"]
     route: str = "*"
@@ -80,13 +83,14 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     skip: int = 0
     probability: float = 1.0
     fired: int = 0
+    skipped: int = 0
 
     def strikes(self, route: str) -> bool:
         """Whether this call is hit; counts."""
         if self.route not in ("*", route) or (self.count is not None and self.fired >= self.count):
             return False
-        if self.skip > 0:
-            self.skip -= 1
+        if self.skipped < self.skip:
+            self.skipped += 1
             return False
         if self.probability < 1 and random.random() >= self.probability:  # noqa: S311
             return False
