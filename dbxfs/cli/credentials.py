@@ -47,10 +47,9 @@ def load_auth(account: str, token_url: str) -> httpx.Auth:
             token_url=stored.get("token_url") or token_url,
         )
     except FileNotFoundError:
+        command = "dbxfs login" if account == "default" else f"dbxfs login {account}"
         raise NoCredentialsError(
-            f"no account {account!r} is signed in; run `dbxfs login`"
-            + ("" if account == "default" else f" {account}")
-            + ", or set DBXFS_ACCESS_TOKEN"
+            f"no account {account!r} is signed in; run `{command}`, or set DBXFS_ACCESS_TOKEN"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoCredentialsError(
@@ -69,6 +68,7 @@ def store(
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, 0o600)  # an umask can only take away, but that it may have done
         json.dump(
             {
                 "refresh_token": refresh_token,
