@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -37,6 +37,10 @@ HOSTS = {
     "notify": "https://notify.dropboxapi.com",
     "www": "https://www.dropbox.com",
 }
+
+
+PROVOKED: set[tuple[str, str]] = set()
+"""The errors that the service has answered in this run: route and tags."""
 
 
 class HostAdapter(HTTPAdapter):
@@ -77,8 +81,10 @@ class StrictDropbox(Dropbox):  # type: ignore[misc]
             error = _decode(route.error_type, decoded["error"])
             summary = decoded["error_summary"]
             assert summary.startswith(tags(error)), f"{route.name}: {summary!r} for {error!r}"
+            PROVOKED.add((route_name(route), tags(error)))
         else:
-            _decode(route.result_type, decoded)
+            decoded_result = _decode(route.result_type, decoded)
+            PROVOKED.update((route_name(route), failure) for failure in failures(decoded_result))
         return result
 
 
@@ -99,6 +105,22 @@ def tags(error: Any) -> str:
         return ""
     below = tags(error._value)
     return f"{error._tag}/{below}" if below else str(error._tag)
+
+
+def failures(result: Any) -> Iterator[str]:
+    """The tags of the failures inside the result of a batch."""
+    if isinstance(result, stone_base.Union):
+        if result._tag == "failure":
+            yield tags(result._value)
+        else:
+            yield from failures(result._value)
+    for entry in getattr(result, "entries", None) or []:
+        yield from failures(entry)
+
+
+def route_name(route: Any) -> str:
+    """A route's name with its version: "move_v2"."""
+    return f"{route.name}_v{route.version}" if route.version > 1 else str(route.name)
 
 
 def refusal(call: Callable[[], object]) -> str:

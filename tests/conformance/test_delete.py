@@ -100,6 +100,23 @@ def test_a_batch_deletes_in_order_and_says_which_failed(place: Place) -> None:
     assert place.names() == []
 
 
+@pytest.mark.embedded
+def test_each_entry_of_a_batch_is_held_to_the_rules(place: Place) -> None:
+    old = place.hello
+    place.write("hello.txt", b"newer")
+    entries = _batch(
+        place,
+        files.DeleteArg(place("a\\b")),
+        files.DeleteArg(old.path_lower, parent_rev=old.rev),
+        files.DeleteArg(place.shared("ro") + "/file"),
+    )
+    assert [tags(entry.get_failure()) for entry in entries] == [
+        "path_lookup/malformed_path",
+        "path_write/conflict/file",
+        "path_write/no_write_permission",
+    ]
+
+
 def test_a_thousand_files_go_in_one_batch(place: Place) -> None:
     names = [place(f"{i:03d}") for i in range(1000)]
     launch = place.dbx.files_create_folder_batch(names)

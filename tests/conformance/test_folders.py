@@ -54,6 +54,13 @@ def _batch(place: Place, *names: str, **options: Any) -> list[files.CreateFolder
     return list(done.entries)
 
 
+@pytest.mark.embedded
+def test_a_batch_makes_nothing_in_a_read_only_folder(place: Place) -> None:
+    place.shared("ro")
+    (entry,) = _batch(place, "ro/new")
+    assert tags(entry.get_failure()) == "path/no_write_permission"
+
+
 @pytest.mark.parametrize("force_async", [False, True])
 def test_a_batch_makes_its_folders_and_says_which_failed(place: Place, force_async: bool) -> None:
     place.furnish()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from dropbox import Dropbox, files
+from dropbox import Dropbox
 from dropbox.file_properties import (
     PropertyField,
     PropertyFieldTemplate,
@@ -17,6 +17,7 @@ from dropbox.file_properties import (
     TemplateFilterBase,
 )
 
+from tests.conformance.committing import WAYS, commit_as
 from tests.conformance.place import Place
 from tests.conformance.service import refusal
 
@@ -145,14 +146,32 @@ def test_properties_go_along_with_a_move_and_a_new_content(place: Place, templat
     assert _properties(place, place("moved"), template) == {"mode": "1"}
 
 
-def test_properties_may_come_with_the_upload(place: Place, template: str) -> None:
-    place.write("file", b"", property_groups=[_group(template, mode="1")])
+@pytest.mark.parametrize("way", WAYS)
+def test_properties_may_come_with_the_commit(place: Place, template: str, way: str) -> None:
+    commit_as(way, place, b"", "file", property_groups=[_group(template, mode="1")])
     assert _properties(place, place("file"), template) == {"mode": "1"}
-    session = place.dbx.files_upload_session_start(b"x").session_id
-    commit = files.CommitInfo(place("other"), property_groups=[_group(template, mtime="2")])
-    cursor = files.UploadSessionCursor(session, 1)
-    place.dbx.files_upload_session_finish(b"", cursor, commit)
-    assert _properties(place, place("other"), template) == {"mtime": "2"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("error", "groups"),
+    [
+        ("template_not_found", lambda _: [_group(UNKNOWN, mode="1")]),
+        ("property_field_too_large", lambda template: [_group(template, mode="x" * 1025)]),
+        ("does_not_fit_template", lambda template: [_group(template, other="1")]),
+        ("duplicate_property_groups", lambda template: [_group(template, mode="1")] * 2),
+    ],
+    ids=["unknown-template", "too-large", "unknown-field", "group-twice"],
+)
+def test_a_file_with_bad_properties_is_there_without_them(
+    place: Place, template: str, way: str, error: str, groups: Callable[[str], list[Any]]
+) -> None:
+    """As documented: the file "has uploaded without property groups", and the error is told."""
+    options = {"property_groups": groups(template)}
+    got = refusal(lambda: commit_as(way, place, b"data", "file", **options))
+    assert got == f"properties_error/{error}"
+    assert place.read("file") == b"data"
+    assert _properties(place, place("file"), template) is None
 
 
 def test_only_the_templates_asked_for_are_told(place: Place, templates: Templates) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from dropbox import files
+from dropbox.exceptions import ApiError
 
-from tests.conformance.place import Place, Refusal, embedded_row, table
+from tests.conformance.jobs import finished
+from tests.conformance.place import Place
 from tests.conformance.service import refusal
 
 ROUTES = ["move", "copy"]
@@ -18,6 +22,22 @@ def relocate(place: Place, route: str, source: str, target: str, **options: Any)
     """Moves or copies inside the scratch folder; returns the metadata of what came of it."""
     call = {"move": place.dbx.files_move_v2, "copy": place.dbx.files_copy_v2}[route]
     return call(place(source), place(target), **options).metadata
+
+
+def relocate_in_batch(place: Place, route: str, source: str, target: str) -> Any:
+    """The same as the only entry of a batch; its failure is raised like that of the single call."""
+    entries = [files.RelocationPath(place(source), place(target))]
+    call, check = {
+        "move": (place.dbx.files_move_batch_v2, place.dbx.files_move_batch_check_v2),
+        "copy": (place.dbx.files_copy_batch_v2, place.dbx.files_copy_batch_check_v2),
+    }[route]
+    (entry,) = finished(call(entries), check).entries
+    if entry.is_failure():
+        raise ApiError("", entry.get_failure().get_relocation_error(), None, None)
+    return entry.get_success()
+
+
+WAYS = {"single": relocate, "batch": relocate_in_batch}
 
 
 def test_a_moved_file_keeps_id_and_content_and_gets_a_new_revision(place: Place) -> None:
@@ -87,99 +107,105 @@ def test_a_change_of_case_goes_by_way_of_another_name(place: Place) -> None:
     assert place.names() == ["HELLO.txt"]
 
 
-def _row(route: str, error: str, source: str, target: str, or_else: str = "") -> Refusal:
-    return Refusal(error, lambda place: relocate(place, route, source, target), or_else)
+@dataclass(frozen=True)
+class Row:
+    """A relocation on a furnished place and the error that is documented for it."""
+
+    name: str
+    error: str
+    source: str
+    target: str
+    routes: tuple[str, ...] = ("move", "copy")
+    or_else: str = ""
+    """Another error that the documentation allows as well."""
+    shared: tuple[tuple[str, str], ...] = ()
+    """Shared folders to be made before, with the access to them; each holds a file "file"."""
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize(
-    ("error", "source", "target"),
-    [
-        ("from_lookup/not_found", "nothing", "x"),
-        ("from_lookup/not_found", "hello.txt/x", "x"),
-        ("from_lookup/malformed_path", "a\\b", "x"),
-        ("to/conflict/file", "folder/inner.txt", "hello.txt"),
-        ("to/conflict/file", "folder", "HELLO.TXT"),
-        ("to/conflict/folder", "hello.txt", "folder"),
-        ("to/conflict/folder", "hello.txt", "folder/DEEP"),
-        ("to/conflict/file_ancestor", "folder", "hello.txt/x"),
-        ("to/malformed_path", "hello.txt", "x" * 256),
-        ("to/disallowed_name", "hello.txt", "thumbs.db"),
-    ],
-)
-def test_refusals(place: Place, route: str, error: str, source: str, target: str) -> None:
-    before = place.furnish().names(recursive=True)
-    assert refusal(lambda: relocate(place, route, source, target)) == error
-    assert place.names(recursive=True) == before
+READ_ONLY = (("s", "read_only"),)
+TWO_SHARED = (("s", "editor"), ("t", "editor"))
 
-
-@table(
-    (
-        "into-itself",
-        _row("move", "cant_move_folder_into_itself", "folder", "folder/deep/x"),
-    ),
-    (
-        "into-itself-in-other-case",
-        _row("move", "cant_move_folder_into_itself", "folder", "FOLDER/x"),
-    ),
-    (
+ROWS = [
+    Row("nothing", "from_lookup/not_found", "nothing", "x"),
+    Row("below-a-file", "from_lookup/not_found", "hello.txt/x", "x"),
+    Row("malformed", "from_lookup/malformed_path", "a\\b", "x"),
+    Row("onto-a-file", "to/conflict/file", "folder/inner.txt", "hello.txt"),
+    Row("folder-onto-a-file", "to/conflict/file", "folder", "HELLO.TXT"),
+    Row("onto-a-folder", "to/conflict/folder", "hello.txt", "folder"),
+    Row("onto-a-folder-in-other-case", "to/conflict/folder", "hello.txt", "folder/DEEP"),
+    Row("to-below-a-file", "to/conflict/file_ancestor", "folder", "hello.txt/x"),
+    Row("to-malformed", "to/malformed_path", "hello.txt", "x" * 256),
+    Row("to-disallowed", "to/disallowed_name", "hello.txt", "thumbs.db"),
+    Row("into-itself", "cant_move_folder_into_itself", "folder", "folder/deep/x", ("move",)),
+    Row("into-itself-in-case", "cant_move_folder_into_itself", "folder", "FOLDER/x", ("move",)),
+    Row(
         "copy-into-itself",
-        _row(
-            "copy",
-            "cant_move_folder_into_itself",
-            "folder",
-            "folder/x",
-            or_else="duplicated_or_nested_paths",
-        ),
+        "cant_move_folder_into_itself",
+        "folder",
+        "folder/x",
+        ("copy",),
+        or_else="duplicated_or_nested_paths",
     ),
-    (
+    Row(
         "onto-itself",
-        _row("move", "duplicated_or_nested_paths", "hello.txt", "hello.txt", "to/conflict/file"),
+        "duplicated_or_nested_paths",
+        "hello.txt",
+        "hello.txt",
+        or_else="to/conflict/file",
     ),
-    (
+    Row(
         "folder-onto-itself",
-        _row("move", "duplicated_or_nested_paths", "folder", "folder", "to/conflict/folder"),
+        "duplicated_or_nested_paths",
+        "folder",
+        "folder",
+        ("move",),
+        or_else="to/conflict/folder",
     ),
-    embedded_row(
+    Row(
         "out-of-a-read-only-folder",
-        Refusal(
-            "from_write/no_write_permission",
-            lambda place: place.dbx.files_move_v2(place.shared("ro") + "/file", place("x")),
-        ),
+        "from_write/no_write_permission",
+        "s/file",
+        "x",
+        ("move",),
+        shared=READ_ONLY,
     ),
-    embedded_row(
-        "into-a-read-only-folder",
-        Refusal(
-            "to/no_write_permission",
-            lambda place: place.dbx.files_move_v2(place("hello.txt"), place.shared("ro") + "/x"),
-        ),
-    ),
-    embedded_row(
-        "copy-into-a-read-only-folder",
-        Refusal(
-            "to/no_write_permission",
-            lambda place: place.dbx.files_copy_v2(place("hello.txt"), place.shared("ro") + "/x"),
-        ),
-    ),
-    embedded_row(
+    Row("into-a-read-only-folder", "to/no_write_permission", "hello.txt", "s/x", shared=READ_ONLY),
+    Row(
         "copy-of-a-shared-folder",
-        Refusal(
-            "cant_copy_shared_folder",
-            lambda place: place.dbx.files_copy_v2(place.shared("s", "editor"), place("x")),
-        ),
+        "cant_copy_shared_folder",
+        "s",
+        "x",
+        ("copy",),
+        shared=(("s", "editor"),),
     ),
-    embedded_row(
-        "shared-folder-into-a-shared-folder",
-        Refusal(
-            "cant_nest_shared_folder",
-            lambda place: place.dbx.files_move_v2(
-                place.shared("s", "editor"), place.shared("t", "editor") + "/x"
-            ),
-        ),
+    Row(
+        "shared-folder-into-another",
+        "cant_nest_shared_folder",
+        "s",
+        "t/x",
+        ("move",),
+        shared=TWO_SHARED,
     ),
-)
-def test_refusals_of_one_route(row: Refusal, place: Place) -> None:
-    row.check(place.furnish())
+]
+
+
+def _rows() -> Iterator[Any]:
+    for row in ROWS:
+        marks = [pytest.mark.embedded] if row.shared else []
+        for route in row.routes:
+            yield pytest.param(row, route, id=f"{route}-{row.name}", marks=marks)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("row", "route"), list(_rows()))
+def test_refusals(place: Place, row: Row, route: str, way: str) -> None:
+    place.furnish()
+    for name, access in row.shared:
+        place.shared(name, access)
+    before = place.names(recursive=True)
+    error = refusal(lambda: WAYS[way](place, route, row.source, row.target))
+    assert error in {row.error, row.or_else} - {""}
+    assert place.names(recursive=True) == before
 
 
 @pytest.mark.embedded
@@ -209,14 +235,16 @@ def test_ten_thousand_entries_are_the_most(private: Place, route: str) -> None:
     private.server.populate(private("most"), 1, 9_998, 1)
     private.server.populate(private("over"), 1, 10_000, 1)
     assert relocate(private, route, "most", "there").name == "there"
-    error = refusal(lambda: relocate(private, route, "over", "beyond"))
-    assert error == "too_many_files"
+    for way in WAYS.values():
+        error = refusal(lambda way=way: way(private, route, "over", "beyond"))  # type: ignore[misc]
+        assert error == "too_many_files"
     assert "over" in private.names()
 
 
 def test_a_copy_beyond_the_quota_is_refused(private: Place) -> None:
     private.write("half", b"x" * 600)
     private.server.control("quota", {"allocated": 1000})
-    error = refusal(lambda: relocate(private, "copy", "half", "copy"))
-    assert error in {"insufficient_quota", "to/insufficient_space"}
+    for way in WAYS.values():
+        error = refusal(lambda way=way: way(private, "copy", "half", "copy"))  # type: ignore[misc]
+        assert error in {"insufficient_quota", "to/insufficient_space"}
     assert relocate(private, "move", "half", "moved").size == 600

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from dropbox import file_properties, files
+from dropbox import files
 from dropbox.content_hash import content_hash
-from dropbox.exceptions import ApiError
 
+from tests.conformance.committing import WAYS, commit_as
 from tests.conformance.place import Place, Refusal, embedded_row, table
 from tests.conformance.service import refusal, refused, tags
 
@@ -107,7 +107,7 @@ def _mode(name: str, rev: str) -> files.WriteMode:
     return files.WriteMode.update(rev) if name == "update" else getattr(files.WriteMode, name)
 
 
-@pytest.mark.parametrize("via", ["upload", "session", "batch"])
+@pytest.mark.parametrize("via", WAYS)
 @pytest.mark.parametrize("commit", COMMITS, ids=str)
 def test_commit(place: Place, commit: Commit, via: str) -> None:
     rev, there = _found(place, commit.found)
@@ -117,13 +117,13 @@ def test_commit(place: Place, commit: Commit, via: str) -> None:
         "strict_conflict": commit.strict,
     }
     if commit.ends.startswith("path/"):
-        error = refusal(lambda: _commit(place, via, options))
+        error = refusal(lambda: commit_as(via, place, OURS, **options))
         assert f"{error}/".startswith(f"{commit.ends}/")
         assert place.names() == ([] if there is None and commit.found != "folder" else ["name.txt"])
         if there is not None:
             assert place.dbx.files_get_metadata(place("name.txt")) == there
         return
-    entry = _commit(place, via, options)
+    entry = commit_as(via, place, OURS, **options)
     assert entry.content_hash == content_hash(OURS)
     if commit.ends == UNTOUCHED:
         assert entry == there
@@ -139,23 +139,6 @@ def test_commit(place: Place, commit: Commit, via: str) -> None:
         if there is not None:
             assert place.dbx.files_get_metadata(place("name.txt")) == there
     assert place.read(entry.name) == OURS
-
-
-def _commit(place: Place, via: str, options: dict[str, Any]) -> files.FileMetadata:
-    """The same commit by each of the three routes that make one."""
-    dbx, path = place.dbx, place("name.txt")
-    if via == "upload":
-        return dbx.files_upload(OURS, path, **options)
-    session = dbx.files_upload_session_start(OURS, close=via == "batch").session_id
-    cursor = files.UploadSessionCursor(session, len(OURS))
-    commit = files.CommitInfo(path, **options)
-    if via == "session":
-        return dbx.files_upload_session_finish(b"", cursor, commit)
-    arg = files.UploadSessionFinishArg(cursor, commit)
-    (entry,) = dbx.files_upload_session_finish_batch_v2([arg]).entries
-    if entry.is_failure():
-        raise ApiError("", entry.get_failure(), None, None)
-    return entry.get_success()
 
 
 def test_missing_parents_are_made(place: Place) -> None:
@@ -206,27 +189,12 @@ def _upload(name: str, **options: Any) -> Any:
     return lambda place: place.dbx.files_upload(b"data", place(name), **options)
 
 
-def _groups(template: str = "ptid:AAAAAAAAAAAAAAAAAAAAAA") -> list[Any]:
-    return [file_properties.PropertyGroup(template, [])]
-
-
 @table(
     ("below-a-file", Refusal("path/conflict/file_ancestor", _upload("hello.txt/x"))),
     ("far-below-a-file", Refusal("path/conflict/file_ancestor", _upload("hello.txt/x/y/z"))),
     (
         "hash-of-something-else",
         Refusal("content_hash_mismatch", _upload("x", content_hash=content_hash(b"other"))),
-    ),
-    (
-        "unknown-template",
-        Refusal("properties_error/template_not_found", _upload("x", property_groups=_groups())),
-    ),
-    (
-        "template-twice",
-        Refusal(
-            "properties_error",
-            _upload("x", property_groups=_groups() * 2),
-        ),
     ),
     embedded_row(
         "read-only",
@@ -253,12 +221,6 @@ def test_a_hash_mismatch_writes_nothing(place: Place) -> None:
     wrong = content_hash(b"other")
     refused(lambda: place.dbx.files_upload(b"data", place("x"), content_hash=wrong))
     assert place.names() == []
-
-
-def test_a_file_with_bad_properties_is_there_without_them(place: Place) -> None:
-    """As documented: "The file has uploaded without property groups."""
-    refused(lambda: place.dbx.files_upload(b"data", place("x"), property_groups=_groups()))
-    assert place.read("x") == b"data"
 
 
 def test_refused_bytes_can_still_be_committed_by_their_session(place: Place) -> None:

@@ -158,6 +158,7 @@ def test_commits_say_one_by_one_what_came_of_them(place: Place) -> None:
         (UNKNOWN, 0, "unknown"),
         (closed[4], 3, "thumbs.db"),
         (closed[5], 3, "hello.txt/x"),
+        (closed[5], 3, "a\\b"),
     )
     assert _said(entries) == [
         "",
@@ -168,6 +169,7 @@ def test_commits_say_one_by_one_what_came_of_them(place: Place) -> None:
         "lookup_failed/not_found",
         "path/disallowed_name",
         "path/conflict/file_ancestor",
+        "path/malformed_path",
     ]
     assert place.names() == ["folder", "hello.txt", "new"]
     assert _said(_finish(place, (closed[1], 3, "hello.txt"), mode=files.WriteMode.overwrite)) == [
@@ -198,11 +200,27 @@ def test_an_open_concurrent_session_is_not_committed(place: Place) -> None:
     assert said in {"concurrent_session_not_closed", "lookup_failed/not_closed"}
 
 
-def test_read_only_entries_of_a_batch_are_refused(private: Place) -> None:
-    path = private.shared("ro").removeprefix(f"{private()}/")
-    one, two = start(private.dbx, b"1", close=True), start(private.dbx, b"2", close=True)
-    said = _said(_finish(private, (one, 1, f"{path}/new"), (two, 1, "new")))
+@pytest.mark.embedded
+def test_read_only_entries_of_a_batch_are_refused(place: Place) -> None:
+    place.shared("ro")
+    one, two = start(place.dbx, b"1", close=True), start(place.dbx, b"2", close=True)
+    said = _said(_finish(place, (one, 1, "ro/new"), (two, 1, "new")))
     assert said == ["path/no_write_permission", ""]
+
+
+def test_a_full_account_refuses_what_does_not_fit(private: Place) -> None:
+    private.server.control("quota", {"allocated": 10})
+    large, small = start(private.dbx, bytes(20), close=True), start(private.dbx, b"1", close=True)
+    said = _said(_finish(private, (large, 20, "large"), (small, 1, "small")))
+    assert said == ["path/insufficient_space", ""]
+
+
+def test_what_was_committed_is_not_committed_again(place: Place) -> None:
+    session = start(place.dbx, b"1", close=True)
+    _finish(place, (session, 1, "file"))
+    (said,) = _said(_finish(place, (session, 1, "again")))
+    assert said in {"lookup_failed/closed", "lookup_failed/not_found"}
+    assert place.names() == ["file"]
 
 
 @pytest.mark.parametrize("count", [0, 1001])

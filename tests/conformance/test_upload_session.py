@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from dropbox import Dropbox, file_properties, files
+from dropbox import Dropbox, files
 from dropbox.content_hash import content_hash
 
 from tests.conformance.place import Place
@@ -138,7 +138,7 @@ def test_the_hash_is_of_the_calls_own_bytes(place: Place) -> None:
 
 
 def test_a_refused_commit_keeps_the_bytes(place: Place) -> None:
-    """As documented: "Please retry with empty data body and updated offset."""
+    """As documented: "retry with empty data body and updated offset" is possible."""
     assert place.hello
     session = start(place.dbx, b"123")
     error = refusal(lambda: finish(place, session, 3, "hello.txt", b"45"))
@@ -146,12 +146,19 @@ def test_a_refused_commit_keeps_the_bytes(place: Place) -> None:
     assert finish(place, session, 5, "elsewhere").content_hash == content_hash(b"12345")
 
 
-def test_bad_properties_leave_the_file_without_them(place: Place) -> None:
-    group = file_properties.PropertyGroup("ptid:AAAAAAAAAAAAAAAAAAAAAA", [])
-    session = start(place.dbx, b"123")
-    error = refusal(lambda: finish(place, session, 3, property_groups=[group]))
-    assert error == "properties_error/template_not_found"
-    assert place.read("file") == b"123"
+def test_a_file_below_a_file_is_refused(place: Place) -> None:
+    assert place.hello
+    session = start(place.dbx, b"x")
+    assert (
+        refusal(lambda: finish(place, session, 1, "hello.txt/x")) == "path/conflict/file_ancestor"
+    )
+
+
+@pytest.mark.embedded
+def test_a_read_only_folder_takes_no_file(place: Place) -> None:
+    place.shared("ro")
+    session = start(place.dbx, b"x")
+    assert refusal(lambda: finish(place, session, 1, "ro/new")) == "path/no_write_permission"
 
 
 # concurrent
