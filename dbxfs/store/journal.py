@@ -296,7 +296,7 @@ class Journal:
             return []
         self._tree.update(inode.ino, name=entry.name, key=fold(entry.name))
         return [
-            effects.Entry(inode.parent, inode.name, inode.ino),
+            effects.Entry(inode.parent, inode.name, 0),
             effects.Entry(inode.parent, entry.name, 0),
         ]
 

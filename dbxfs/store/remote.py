@@ -448,7 +448,18 @@ class RemoteChanges:
 
     def _take_effects(self) -> list[Effect]:
         taken, self._effects = self._effects, []
-        return taken
+        return [self._as_move_where_it_lives_on(effect) for effect in taken]
+
+    def _as_move_where_it_lives_on(self, effect: Effect) -> Effect:
+        """The kernel buries what it is told is deleted, also for who has it open.
+
+        So it must not be told of what has moved, nor of what may still turn out to have moved.
+        """
+        if not isinstance(effect, effects.Entry) or not effect.ino:
+            return effect
+        inode = self._tree.find(effect.ino)
+        lives_on = inode is not None and (inode.parent is not None or inode.seen == LIMBO)
+        return effects.Entry(effect.parent, effect.name) if lives_on else effect
 
 
 def _differs(entry: FileEntry, inode: Inode) -> bool:
