@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -270,10 +269,7 @@ async def _keep_up(database: Database) -> None:
     """Keep the database's log short."""
     while True:
         await trio.sleep(UPKEEP)
-        try:
-            await trio.to_thread.run_sync(database.checkpoint)
-        except (sqlite3.Error, OSError) as error:
-            log.warning("the database's log cannot be folded in: %s", error)
+        await trio.to_thread.run_sync(database.checkpoint)
 
 
 def _root_changed(database: Database, namespace: str | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from dbxfs.store.tree import TreeError
 
 if TYPE_CHECKING:
@@ -13,9 +15,9 @@ LISTED = 100
 """Pending entries and errors that are listed one by one."""
 
 
-def status(services: Services) -> dict[str, Any]:
+async def status(services: Services) -> dict[str, Any]:
     """All that `dbxfs status --json` prints of one mount."""
-    (entries,) = services.tree.database.execute("SELECT count(*) FROM inode").fetchone()
+    entries = await trio.to_thread.run_sync(services.tree.database.count, "inode")
     return {
         "mountpoint": str(services.options.mountpoint),
         "account": "demo" if services.options.demo else services.options.account,

@@ -73,7 +73,7 @@ async def _answer(services: Services, stream: trio.SocketStream) -> None:
 async def _carry_out(services: Services, request: object, reply: Reply) -> None:
     match request:
         case {"command": "status"}:
-            await reply({**reports.status(services), "done": True})
+            await reply({**await reports.status(services), "done": True})
         case {"command": "sync"}:
             await _sync(services, reply)
         case _:

@@ -12,12 +12,15 @@ outermost one commits.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import schema
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
 """From version N to N + 1, each run in one transaction with the new `user_version`."""
@@ -146,6 +149,12 @@ class Database:
                 finally:
                     os.close(descriptor)
 
+    def count(self, table: str) -> int:
+        """How many rows a table has. Blocks for long when they are many: call it in a thread."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
+            (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        return int(rows)
+
     def checkpoint(self) -> None:
         """Move a grown log into the database file. Blocks: call it in a thread."""
         try:
@@ -153,8 +162,11 @@ class Database:
                 return
         except FileNotFoundError:
             return
-        with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            log.warning("the database's log cannot be folded in: %s", error)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -81,6 +81,10 @@ class RemoteChanges:
             self._database.set_meta("crawl", "running")
             self._database.set_meta("cursor", None)
 
+    def checkpoint(self) -> None:
+        """Keep the database's log short. Blocks: call it in a thread."""
+        self._database.checkpoint()
+
     # ---- Pages ----
 
     def apply_page(self, page: Page) -> list[Effect]:

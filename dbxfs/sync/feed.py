@@ -152,6 +152,8 @@ class Feed:
             else:
                 page = await self._client.list_folder_continue(cursor)
             self._on_effects(self._changes.apply_page(page))
+        # Between two pages, or the log would grow for as long as a crawl goes on.
+        await trio.to_thread.run_sync(self._changes.checkpoint)
         return page
 
     async def _poll(self, cursor: Cursor) -> None:
