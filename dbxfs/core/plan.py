@@ -53,6 +53,8 @@ class Facts:
     """Unlinked: the folder that Dropbox has it in, where that is unlinked too."""
     must_leave: int | None = None
     """Unlinked folder: something that Dropbox has in it and programs have elsewhere."""
+    successor: int | None = None
+    """Unlinked file: a new file that has its name; its commit replaces this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ def _remove(facts: Facts) -> Step:
         return After(facts.removed_with)
     if facts.must_leave is not None:
         return After(facts.must_leave)
+    if facts.successor is not None:
+        return After(facts.successor)
     return Delete(facts.base, facts.rev)
 
 

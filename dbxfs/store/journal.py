@@ -72,6 +72,7 @@ class Journal:
                 rev=inode.rev,
                 removed_with=self._unlinked_folder(inode),
                 must_leave=self._linked_below(ino) if inode.is_folder else None,
+                successor=None if inode.is_folder else self._successor(inode),
             )
         staged = self._database.execute("SELECT from_rev FROM staging WHERE ino = ?", ino)
         staging = staged.fetchone()
@@ -97,6 +98,16 @@ class Journal:
         if other is None:
             return None
         return Occupant(ino=other.ino, unlinked=other.parent is None, rev=other.rev)
+
+    def _successor(self, inode: Inode) -> int | None:
+        """A new file at the place where Dropbox has the unlinked one."""
+        other = self._tree.select_one(
+            "parent = ? AND key = ? AND kind = ? AND base_parent IS NULL",
+            inode.base_parent,
+            inode.base_key,
+            FILE,
+        )
+        return None if other is None else other.ino
 
     def _unlinked_folder(self, inode: Inode) -> int | None:
         """The folder that Dropbox has it in, when that is to be deleted too."""
