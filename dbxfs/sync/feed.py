@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import sqlite3
 from collections.abc import Callable
 
 import trio
@@ -98,6 +99,11 @@ class Feed:
                     pause = max(pause, error.retry_after)
                 failures += 1
                 await self._pause(pause)
+            except sqlite3.Error as error:
+                # The page was rolled back; it comes again.
+                log.exception("a page could not be applied")
+                self.trouble = f"the database refused a change: {error}"
+                await self._pause(RETRY_CAP)
 
     async def catch_up(self) -> None:
         """Return when everything that was on Dropbox at the call has been applied."""

@@ -112,6 +112,7 @@ class Replicator:
 
     async def drained(self) -> None:
         """Return when nothing is left that can be sent; what Dropbox refuses again may remain."""
+        self._staging.record_all()
         self._journal.forgive()
         self.hurry()
         while any(row.error is None for row in self._journal.rows()):
@@ -141,7 +142,7 @@ class Replicator:
             ino = self._agenda.take(now) if now >= self._resume_at else None
             if ino is not None:
                 await trio.lowlevel.checkpoint()
-                await self._work(ino)
+                await self._guarded(ino)
                 self._progress.set()
                 self._progress = trio.Event()
                 continue
@@ -154,6 +155,14 @@ class Replicator:
         self._wake.set()
 
     # ---- One inode ----
+
+    async def _guarded(self, ino: int) -> None:
+        """Work on it; a mistake of ours with one inode must not end the mount for all."""
+        try:
+            await self._work(ino)
+        except Exception as error:
+            log.exception("inode %d could not be worked on", ino)
+            self._hold(ino, f"internal error ({type(error).__name__}); see the log")
 
     async def _work(self, ino: int) -> None:
         """Do what the inode needs, and before that what it depends on."""
