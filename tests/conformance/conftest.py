@@ -6,11 +6,14 @@ import contextlib
 import os
 import re
 import secrets
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from dropbox import Dropbox
+from dropbox import Dropbox, files
 from dropbox.exceptions import ApiError
 
 from tests.conformance.place import Place, private_place
@@ -25,11 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "embedded: needs the control routes of the embedded server, or floods it"
     )
+    config.addinivalue_line("markers", "last: looks at what the other tests brought about")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the look at all errors last; leaves out what the real service cannot be asked."""
-    items.sort(key=lambda item: item.path.stem == "test_documented_errors")
+    """Puts last what is to be last; leaves out what the real service cannot be asked."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     if not TOKEN:
         return
     reason = "needs the control routes of the embedded server, or would flood a real account"
@@ -64,6 +68,32 @@ def scratch(dbx: Dropbox) -> Iterator[str]:
     if TOKEN:
         with contextlib.suppress(ApiError):
             dbx.files_delete_v2(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def idle_poll(dbx: Dropbox, scratch: str) -> Future[tuple[files.ListFolderLongpollResult, float]]:
+    """A longpoll on a folder where nothing happens, begun with the first test.
+
+    It gives the reply and the seconds that it took, so that the last test need not wait for it.
+    """
+    poll: Future[tuple[files.ListFolderLongpollResult, float]] = Future()
+    if TOKEN:
+        return poll
+    quiet = f"{scratch}/quiet"
+    dbx.files_create_folder_v2(quiet)
+    cursor = dbx.files_list_folder_get_latest_cursor(quiet).cursor
+
+    def wait() -> None:
+        begin = time.monotonic()
+        try:
+            reply = dbx.files_list_folder_longpoll(cursor, timeout=30)
+        except Exception as error:  # noqa: BLE001  (the test that asks for it gets it)
+            poll.set_exception(error)
+        else:
+            poll.set_result((reply, time.monotonic() - begin))
+
+    threading.Thread(target=wait, daemon=True).start()
+    return poll
 
 
 @pytest.fixture

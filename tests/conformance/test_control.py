@@ -102,14 +102,19 @@ def test_a_stalled_reply_does_not_come(calm: Place) -> None:
         dbx.files_get_metadata(calm("hello.txt"))
 
 
-def test_a_round_trip_costs_its_time(calm: Place) -> None:
+def test_a_round_trip_and_the_service_cost_their_time(calm: Place) -> None:
     calm.server.network(round_trip_ms=120, service_ms=80)
     start = time.monotonic()
     calm.dbx.files_get_metadata(calm("hello.txt"))
-    assert 0.2 <= time.monotonic() - start < 0.6
+    assert 0.2 <= time.monotonic() - start < 2
+
+
+def test_the_control_routes_cost_none(calm: Place) -> None:
+    calm.server.network(round_trip_ms=10_000)
     start = time.monotonic()
     calm.server.counters()
-    assert time.monotonic() - start < 0.2
+    calm.server.network()
+    assert time.monotonic() - start < 5
 
 
 def test_bodies_are_paced_in_both_directions(calm: Place) -> None:
@@ -121,8 +126,8 @@ def test_bodies_are_paced_in_both_directions(calm: Place) -> None:
     start = time.monotonic()
     assert len(calm.read("large")) == len(data)
     down = time.monotonic() - start
-    assert 0.4 <= up < 1.5
-    assert 0.4 <= down < 1.5
+    assert 0.4 <= up < 5
+    assert 0.4 <= down < 5
 
 
 def test_requests_and_bytes_are_counted(calm: Place) -> None:

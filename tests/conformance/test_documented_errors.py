@@ -177,6 +177,7 @@ def _without_check(route: str) -> str:
     return route.replace("/check", "")
 
 
+@pytest.mark.last
 @pytest.mark.embedded
 def test_every_documented_error_was_provoked(request: pytest.FixtureRequest) -> None:
     modules = {Path(item.path) for item in request.session.items}

@@ -107,3 +107,13 @@ def test_a_timeout_out_of_range_is_a_malformed_call(
     _, cursor = listed(place.dbx, place())
     arg = {"cursor": cursor, "timeout": timeout}
     bad_call(service.rpc(ROUTE, arg, host="notify", auth=False))
+
+
+@pytest.mark.last
+@pytest.mark.embedded
+def test_without_changes_it_ends_after_its_time(
+    idle_poll: Future[tuple[files.ListFolderLongpollResult, float]],
+) -> None:
+    reply, seconds = idle_poll.result(timeout=40)
+    assert not reply.changes
+    assert 30 <= seconds < 40
