@@ -399,6 +399,8 @@ class RemoteChanges:
         """What Dropbox does not know yet of the inode."""
         if inode.parent is None:
             return reconcile.Pending(deletion=self._is_journaled(inode.ino))
+        # What a program has written and not closed yet counts too.
+        self._tree.write_down(inode.ino)
         return reconcile.Pending(
             content=self._has("staging", inode.ino),
             place=inode.base_parent is not None and inode.moved,

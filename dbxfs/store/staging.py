@@ -71,6 +71,11 @@ class StagedFile:
         """Whether the database does not know the last change."""
         return self.recorded != self.generation
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a read, a write or an upload of it is under way."""
+        return self._users > 0
+
     def missing(self, start: int, end: int) -> list[tuple[int, int]]:
         """The ranges in [start, end) that are to be read from the version it was made from."""
         return self.extents.missing(start, min(end, self.base_limit))
@@ -179,6 +184,7 @@ class Staging:
         self._open: dict[int, StagedFile] = {}
         self._serial = 0
         tree.on_delete = self.discard
+        tree.write_down = self.write_down
 
     def get(self, ino: int) -> StagedFile | None:
         """The inode's staged content, opened when it is asked for first."""
@@ -260,6 +266,12 @@ class Staging:
                 self._tree.mark_pending(staged.ino)
         staged.recorded = staged.generation
 
+    def write_down(self, ino: int) -> None:
+        """Record what was written to the inode, if anything is not recorded yet."""
+        staged = self._open.get(ino)
+        if staged is not None and staged.dirty:
+            self.record(staged)
+
     def record_all(self) -> None:
         """Record whatever was written and is not recorded yet: the daemon ends."""
         for staged in list(self._open.values()):
@@ -289,14 +301,15 @@ class Staging:
     def abandon(self, ino: int) -> None:
         """Nobody has it open any more: give the descriptor back.
 
-        What was begun and never written goes, and so does what is unlinked.
+        What was begun and never written goes, and so does what is unlinked. An upload under way
+        keeps it: it must notice when the next program writes, so there can be but one of it.
         """
         inode = self._tree.find(ino)
         if inode is None or inode.parent is None:
             self.discard(ino)
             return
         staged = self._open.get(ino)
-        if staged is None or staged.dirty:
+        if staged is None or staged.dirty or staged.in_use:
             return
         if self._database.execute("SELECT 1 FROM staging WHERE ino = ?", ino).fetchone():
             self.retire(staged)

@@ -44,6 +44,7 @@ class Tree:
         self.in_use: Callable[[int], bool] = lambda ino: False
         self.on_pending: Callable[[int], None] = lambda ino: None
         self.on_delete: Callable[[int], None] = lambda ino: None
+        self.write_down: Callable[[int], None] = lambda ino: None
         self._hot: OrderedDict[int, Inode] = OrderedDict()
 
     # ---- Questions ----
