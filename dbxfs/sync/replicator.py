@@ -233,6 +233,8 @@ class Replicator:
 
     def _still_next(self, ino: int, step: plan.Step) -> bool:
         """Whether nothing has changed the decision while we waited for the turn."""
+        if self._tree.find(ino) is None:
+            return False
         facts = self._journal.facts(ino)
         return step in (plan.next_step(facts), plan.next_step(facts, in_cycle=True))
 
