@@ -41,9 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Remembers for the fixtures whether the test itself failed."""
     report = yield
     if call.when == "call":
@@ -66,6 +64,7 @@ class Bench:
             server.start()
             self._mounted = Mounted(folder, server)
             self._mounted.start()
+            self._mounted.sync()
         return self._mounted
 
     def discard(self) -> None:
@@ -108,9 +107,7 @@ def mounted(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Mounted]:
 
 
 @pytest.fixture
-def make_mount(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Mounted]]:
+def make_mount(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Mounted]]:
     """Makes mounts of the test's own: `make_mount(options=…, command=…, server=…, start=True)`.
 
     The server is fresh unless one is given. Nothing is compared; call `finish` where it should be.

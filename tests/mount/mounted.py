@@ -382,4 +382,3 @@ def drop_kernel_caches() -> None:
     """Make the kernel forget dentries, inodes and pages that nobody uses. Needs root."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
-
