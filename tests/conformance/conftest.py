@@ -8,7 +8,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -38,7 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     reason = "needs the control routes of the embedded server, or would flood a real account"
     for item in items:
-        own_server = {"private", "team"} & set(getattr(item, "fixturenames", ()))
+        own_server = {"private", "team", "calm", "allowance"} & set(
+            getattr(item, "fixturenames", ())
+        )
         if item.get_closest_marker("embedded") or own_server:
             item.add_marker(pytest.mark.skip(reason=reason))
 
@@ -103,6 +105,28 @@ def place(service: Service, dbx: Dropbox, scratch: str, request: pytest.FixtureR
     root = f"{scratch}/{name}-{secrets.token_hex(3)}"
     dbx.files_create_folder_v2(root)
     return Place(service, dbx, root)
+
+
+@pytest.fixture
+def calm(place: Place) -> Iterator[Place]:
+    """A furnished place; the faults and delays that the test sets are taken back."""
+    yield place.furnish()
+    place.server.faults()
+    place.server.network()
+
+
+@pytest.fixture
+def allowance(place: Place) -> Iterator[Callable[[int], None]]:
+    """Leaves the account so many bytes of free space; taken back after the test."""
+    usage = place.dbx.users_get_space_usage()
+    allocated = usage.allocation.get_individual().allocated
+
+    def leave(free: int) -> None:
+        used = place.dbx.users_get_space_usage().used
+        place.server.control("quota", {"allocated": used + free})
+
+    yield leave
+    place.server.control("quota", {"allocated": allocated})
 
 
 @pytest.fixture

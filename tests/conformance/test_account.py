@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from dropbox import Dropbox, common, users
 from dropbox.files import WriteMode
@@ -22,8 +24,9 @@ def test_the_account_is_described(dbx: Dropbox) -> None:
     assert account.root_info.home_namespace_id
 
 
-def test_a_plain_account_has_one_namespace(private: Place) -> None:
-    info = private.dbx.users_get_current_account().root_info
+@pytest.mark.embedded
+def test_a_plain_account_has_one_namespace(dbx: Dropbox) -> None:
+    info = dbx.users_get_current_account().root_info
     assert isinstance(info, common.UserRootInfo)
     assert info.root_namespace_id == info.home_namespace_id
 
@@ -37,26 +40,28 @@ def test_space_is_told_in_bytes(dbx: Dropbox) -> None:
         assert usage.allocation.get_team().allocated > 0
 
 
-def test_what_is_stored_counts(private: Place) -> None:
+@pytest.mark.embedded
+def test_what_is_stored_counts(place: Place) -> None:
     def used() -> int:
-        return int(private.dbx.users_get_space_usage().used)
+        return int(place.dbx.users_get_space_usage().used)
 
     before = used()
-    private.write("file", b"x" * 1000)
+    place.write("file", b"x" * 1000)
     assert used() == before + 1000
-    private.write("file", b"x" * 400)
+    place.write("file", b"x" * 400)
     assert used() == before + 400
-    private.dbx.files_copy_v2(private("file"), private("folder/copy"))
+    place.dbx.files_copy_v2(place("file"), place("folder/copy"))
     assert used() == before + 800
-    private.dbx.files_delete_v2(private("folder"))
-    private.dbx.files_upload(b"x" * 400, private("file"), mode=WriteMode.overwrite)
+    place.dbx.files_delete_v2(place("folder"))
+    place.dbx.files_upload(b"x" * 400, place("file"), mode=WriteMode.overwrite)
     assert used() == before + 400
 
 
-def test_the_quota_is_told(private: Place) -> None:
-    private.server.control("quota", {"allocated": 123_456})
-    allocation = private.dbx.users_get_space_usage().allocation
-    assert allocation.get_individual().allocated == 123_456
+@pytest.mark.embedded
+def test_the_quota_is_told(place: Place, allowance: Callable[[int], None]) -> None:
+    allowance(123_456)
+    usage = place.dbx.users_get_space_usage()
+    assert usage.allocation.get_individual().allocated == usage.used + 123_456
 
 
 FEATURES = [

@@ -37,68 +37,63 @@ def _said(call: Callable[[], object], begin: threading.Barrier) -> str:
 
 
 @pytest.mark.parametrize("route", WRITES)
-def test_writes_at_once_are_refused_and_can_be_tried_again(private: Place, route: str) -> None:
+def test_writes_at_once_are_refused_and_can_be_tried_again(calm: Place, route: str) -> None:
     names = [f"{i}" for i in range(6)]
-    private.server.edit(
-        [{"op": "write", "path": private(f"old/{name}"), "text": name} for name in names]
-    )
-    private.mkdir("new")
-    private.server.network(commit_ms=400)
+    calm.server.edit([{"op": "write", "path": calm(f"old/{name}"), "text": name} for name in names])
+    calm.mkdir("new")
+    calm.server.network(commit_ms=400)
     begin = threading.Barrier(len(names))
     with ThreadPoolExecutor(len(names)) as pool:
-        said = list(
-            pool.map(lambda name: _said(lambda: WRITES[route](private, name), begin), names)
-        )
-    private.server.network()
+        said = list(pool.map(lambda name: _said(lambda: WRITES[route](calm, name), begin), names))
+    calm.server.network()
     assert "done" in said
     refusals = {what for what in said if what != "done"}
     assert refusals
     assert all(what.split("/")[-1].endswith("too_many_write_operations") for what in refusals)
     done = {name for name, what in zip(names, said, strict=True) if what == "done"}
     if route == "delete":
-        assert set(private.names("old")) == set(names) - done
+        assert set(calm.names("old")) == set(names) - done
     else:
-        assert set(private.names("new")) == done
+        assert set(calm.names("new")) == done
     for name in set(names) - done:
-        WRITES[route](private, name)
+        WRITES[route](calm, name)
 
 
-def test_reads_go_on_while_a_commit_holds_the_namespace(private: Place) -> None:
-    private.furnish()
-    private.server.network(commit_ms=2000)
+def test_reads_go_on_while_a_commit_holds_the_namespace(calm: Place) -> None:
+    calm.server.network(commit_ms=2000)
     with ThreadPoolExecutor() as pool:
-        commit = pool.submit(private.write, "slow", b"slow")
-        assert private.read("hello.txt") == b"hello"
-        assert "hello.txt" in private.names()
+        commit = pool.submit(calm.write, "slow", b"slow")
+        assert calm.read("hello.txt") == b"hello"
+        assert "hello.txt" in calm.names()
         assert not commit.done()
-        private.server.network()
+        calm.server.network()
         assert commit.result(timeout=10).name == "slow"
 
 
-def test_bytes_of_sessions_come_in_while_a_commit_holds_the_namespace(private: Place) -> None:
-    session = start(private.dbx, b"12")
-    private.server.network(commit_ms=2000)
+def test_bytes_of_sessions_come_in_while_a_commit_holds_the_namespace(calm: Place) -> None:
+    session = start(calm.dbx, b"12")
+    calm.server.network(commit_ms=2000)
     with ThreadPoolExecutor() as pool:
-        commit = pool.submit(private.write, "slow", b"slow")
-        append(private.dbx, session, 2, b"345")
+        commit = pool.submit(calm.write, "slow", b"slow")
+        append(calm.dbx, session, 2, b"345")
         assert not commit.done()
         commit.result(timeout=10)
-    private.server.network()
-    assert finish(private, session, 5).size == 5
+    calm.server.network()
+    assert finish(calm, session, 5).size == 5
 
 
-def test_a_batch_holds_the_namespace_once(private: Place) -> None:
+def test_a_batch_holds_the_namespace_once(calm: Place) -> None:
     """Why everything that waits goes into the next batch: its commit costs as much as one."""
-    sessions = [start(private.dbx, b"x", close=True) for _ in range(50)]
-    private.server.network(commit_ms=200)
+    sessions = [start(calm.dbx, b"x", close=True) for _ in range(50)]
+    calm.server.network(commit_ms=200)
     args = [
         files.UploadSessionFinishArg(
-            files.UploadSessionCursor(session, 1), files.CommitInfo(private(f"{i}"))
+            files.UploadSessionCursor(session, 1), files.CommitInfo(calm(f"{i}"))
         )
         for i, session in enumerate(sessions)
     ]
     with ThreadPoolExecutor() as pool:
-        batch = pool.submit(private.dbx.files_upload_session_finish_batch_v2, args)
+        batch = pool.submit(calm.dbx.files_upload_session_finish_batch_v2, args)
         result = batch.result(timeout=5)
     assert all(entry.is_success() for entry in result.entries)
 

@@ -168,9 +168,10 @@ def test_a_folder_comes_as_a_zip(place: Place) -> None:
         assert archive.read("folder/inner.txt") == b"inner"
 
 
-def test_a_folder_of_ten_thousand_entries_does_not_come_as_a_zip(private: Place) -> None:
-    private.server.populate(private("over"), 1, 10_000, 1)
-    error = refusal(lambda: private.dbx.files_download_zip(private("over")))
+@pytest.mark.embedded
+def test_a_folder_of_ten_thousand_entries_does_not_come_as_a_zip(place: Place) -> None:
+    place.server.populate(place("over"), 1, 10_000, 1)
+    error = refusal(lambda: place.dbx.files_download_zip(place("over")))
     assert error == "too_many_files"
 
 

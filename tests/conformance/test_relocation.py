@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,21 +230,22 @@ def test_a_shared_folder_itself_may_be_moved(place: Place) -> None:
     assert place.read("moved/file") == b"shared"
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("route", ROUTES)
-def test_ten_thousand_entries_are_the_most(private: Place, route: str) -> None:
-    private.server.populate(private("most"), 1, 9_998, 1)
-    private.server.populate(private("over"), 1, 10_000, 1)
-    assert relocate(private, route, "most", "there").name == "there"
+def test_ten_thousand_entries_are_the_most(place: Place, route: str) -> None:
+    place.server.populate(place("most"), 1, 9_998, 1)
+    place.server.populate(place("over"), 1, 10_000, 1)
+    assert relocate(place, route, "most", "there").name == "there"
     for way in WAYS.values():
-        error = refusal(lambda way=way: way(private, route, "over", "beyond"))  # type: ignore[misc]
+        error = refusal(lambda way=way: way(place, route, "over", "beyond"))  # type: ignore[misc]
         assert error == "too_many_files"
-    assert "over" in private.names()
+    assert "over" in place.names()
 
 
-def test_a_copy_beyond_the_quota_is_refused(private: Place) -> None:
-    private.write("half", b"x" * 600)
-    private.server.control("quota", {"allocated": 1000})
+def test_a_copy_beyond_the_quota_is_refused(place: Place, allowance: Callable[[int], None]) -> None:
+    place.write("half", b"x" * 600)
+    allowance(400)
     for way in WAYS.values():
-        error = refusal(lambda way=way: way(private, "copy", "half", "copy"))  # type: ignore[misc]
+        error = refusal(lambda way=way: way(place, "copy", "half", "copy"))  # type: ignore[misc]
         assert error in {"insufficient_quota", "to/insufficient_space"}
-    assert relocate(private, "move", "half", "moved").size == 600
+    assert relocate(place, "move", "half", "moved").size == 600

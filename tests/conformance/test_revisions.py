@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -141,11 +142,11 @@ def test_refusals(row: Refusal, place: Place) -> None:
     row.check(place.furnish())
 
 
-def test_a_restored_file_needs_space(private: Place) -> None:
-    old = private.write("file", b"x" * 100)
-    private.write("file", b"")
-    private.server.control("quota", {"allocated": 50})
-    error = refusal(lambda: private.dbx.files_restore(private("file"), old.rev))
+def test_a_restored_file_needs_space(place: Place, allowance: Callable[[int], None]) -> None:
+    old = place.write("file", b"x" * 100)
+    place.write("file", b"")
+    allowance(50)
+    error = refusal(lambda: place.dbx.files_restore(place("file"), old.rev))
     assert error == "path_write/insufficient_space"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,14 +235,14 @@ def test_refused_bytes_can_still_be_committed_by_their_session(place: Place) -> 
     assert place.read("elsewhere") == b"other"
 
 
-def test_a_full_account_is_refused(private: Place) -> None:
-    private.server.control("quota", {"allocated": 1000})
-    private.write("half", b"x" * 600)
-    error = refusal(lambda: private.dbx.files_upload(b"y" * 600, private("more")))
+def test_a_full_account_is_refused(place: Place, allowance: Callable[[int], None]) -> None:
+    allowance(1000)
+    place.write("half", b"x" * 600)
+    error = refusal(lambda: place.dbx.files_upload(b"y" * 600, place("more")))
     assert error == "path/insufficient_space"
-    assert private.names() == ["half"]
-    private.dbx.files_delete_v2(private("half"))
-    assert private.write("more", b"y" * 600).size == 600
+    assert place.names() == ["half"]
+    place.dbx.files_delete_v2(place("half"))
+    assert place.write("more", b"y" * 600).size == 600
 
 
 @pytest.mark.embedded

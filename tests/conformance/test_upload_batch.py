@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -208,10 +209,12 @@ def test_read_only_entries_of_a_batch_are_refused(place: Place) -> None:
     assert said == ["path/no_write_permission", ""]
 
 
-def test_a_full_account_refuses_what_does_not_fit(private: Place) -> None:
-    private.server.control("quota", {"allocated": 10})
-    large, small = start(private.dbx, bytes(20), close=True), start(private.dbx, b"1", close=True)
-    said = _said(_finish(private, (large, 20, "large"), (small, 1, "small")))
+def test_a_full_account_refuses_what_does_not_fit(
+    place: Place, allowance: Callable[[int], None]
+) -> None:
+    allowance(10)
+    large, small = start(place.dbx, bytes(20), close=True), start(place.dbx, b"1", close=True)
+    said = _said(_finish(place, (large, 20, "large"), (small, 1, "small")))
     assert said == ["path/insufficient_space", ""]
 
 

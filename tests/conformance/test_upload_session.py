@@ -261,9 +261,11 @@ def test_more_than_150_mib_a_request_are_refused(place: Place, route: str) -> No
     assert refusal(call).endswith("payload_too_large")
 
 
-def test_a_full_account_is_refused_and_can_go_on_later(private: Place) -> None:
-    private.server.control("quota", {"allocated": 10})
-    session = start(private.dbx, b"x" * 20)
-    assert refusal(lambda: finish(private, session, 20)) == "path/insufficient_space"
-    private.server.control("quota", {"allocated": 1000})
-    assert finish(private, session, 20).size == 20
+def test_a_full_account_is_refused_and_can_go_on_later(
+    place: Place, allowance: Callable[[int], None]
+) -> None:
+    allowance(10)
+    session = start(place.dbx, b"x" * 20)
+    assert refusal(lambda: finish(place, session, 20)) == "path/insufficient_space"
+    allowance(1000)
+    assert finish(place, session, 20).size == 20
