@@ -110,9 +110,10 @@ install_packages() {
     ((${#missing[@]} == 0)) || die "still missing after the installation: ${missing[*]}"
 }
 
+# Patient, since a fresh machine is often updating itself.
 apt() {
-    "${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y --no-install-recommends "$@" \
-        </dev/null
+    "${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
 # ---- The environment ----
