@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from dropbox.content_hash import content_hash
 
 from tests.conformance.place import Place
@@ -178,3 +179,10 @@ def test_space_and_links_are_told(rclone: Rclone, place: Place) -> None:
     place.write("file", b"x")
     assert json.loads(rclone("about", "--json", rclone.remote()))["total"] > 0
     assert rclone("link", rclone.remote("file")).startswith("http")
+
+
+def test_no_other_host_is_reached_through_the_proxy(environment: dict[str, str]) -> None:
+    with pytest.raises(requests.exceptions.ProxyError, match="403"):
+        requests.get(
+            "https://example.com/", proxies={"https": environment["HTTPS_PROXY"]}, timeout=10
+        )
