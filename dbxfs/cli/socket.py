@@ -66,8 +66,11 @@ async def _answer(services: Services, stream: trio.SocketStream) -> None:
             if _peer(stream) not in (0, os.getuid()):
                 return
             await _carry_out(services, json.loads(await _line(stream)), reply)
-        except (trio.BrokenResourceError, ValueError) as error:
-            log.debug("a command went away: %s", error)
+        except* (trio.BrokenResourceError, ValueError) as group:
+            log.debug("a command went away: %s", group.exceptions)
+        except* Exception:
+            # A command must never take the mount with it.
+            log.exception("a command failed")
 
 
 async def _carry_out(services: Services, request: object, reply: Reply) -> None:

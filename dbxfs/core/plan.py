@@ -118,7 +118,7 @@ def next_step(facts: Facts, *, in_cycle: bool = False) -> Step:
     under a passing name.
     """
     if facts.name is None:
-        return _remove(facts)
+        return _remove(facts, in_cycle)
     reason = problem(facts.name)
     if reason is not None:
         return Hold(reason)
@@ -134,11 +134,14 @@ def next_step(facts: Facts, *, in_cycle: bool = False) -> Step:
     return Done()
 
 
-def _remove(facts: Facts) -> Step:
+def _remove(facts: Facts, in_cycle: bool) -> Step:
     if facts.base is None:
         return Done()
     if facts.removed_with is not None:
         return After(facts.removed_with)
+    if facts.must_leave is not None and in_cycle:
+        # What has to leave it waits for its name.
+        return Move(facts.base, passing_place(facts.base, facts.ino))
     if facts.must_leave is not None:
         return After(facts.must_leave)
     if facts.successor is not None:

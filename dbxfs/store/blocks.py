@@ -115,6 +115,8 @@ class BlockCache:
             with path.open("rb") as file:
                 for block, data in enumerate(iter(lambda: file.read(BLOCK), b"")):
                     self.put(content, block, data)
+        except FileNotFoundError:
+            log.debug("%s was removed meanwhile", path.name)
         except OSError as error:
             log.warning("%s cannot be kept in the cache: %s", path.name, error)
 

@@ -209,15 +209,8 @@ class Journal:
     def give_up_delete(self, ino: int) -> list[Effect]:
         """It changed elsewhere since it was deleted here: bring the entry back."""
         with self._database.transaction():
-            inode = self._tree.get(ino)
-            if inode.parent is not None or inode.base_parent is None or inode.base_name is None:
-                return []
-            name = self._tree.free_name(inode.base_parent, inode.base_name)
-            self._tree.update(ino, parent=inode.base_parent, name=name, key=fold(name))
-            self._database.execute("DELETE FROM journal WHERE ino = ?", ino)
-            if name != inode.base_name:
-                self._tree.mark_pending(ino)
-        return [effects.Entry(inode.base_parent, name, 0)]
+            made = self._tree.revive(ino)
+        return [effects.Entry(parent, name, 0) for parent, name in made]
 
     # ---- Inside ----
 
@@ -285,6 +278,8 @@ class Journal:
         changed = self._follow_name(inode, entry)
         assert inode.base_parent is not None  # noqa: S101
         assert inode.base_name is not None  # noqa: S101
+        made = self._tree.revive(inode.base_parent)
+        changed += [effects.Entry(parent, name, 0) for parent, name in made]
         name = self._tree.free_name(inode.base_parent, inode.base_name)
         ino = self._tree.insert(
             parent=inode.base_parent,

@@ -383,15 +383,8 @@ class RemoteChanges:
 
     def _revive(self, folder: int) -> None:
         """Give up the pending deletion of a folder into which something came from elsewhere."""
-        inode = self._tree.get(folder)
-        if inode.parent is not None or inode.base_parent is None or inode.base_name is None:
-            return
-        self._revive(inode.base_parent)
-        key = fold(inode.base_name)
-        self._clear_place(inode.base_parent, key, None, but=folder)
-        self._tree.update(folder, parent=inode.base_parent, name=inode.base_name, key=key)
-        self._database.execute("DELETE FROM journal WHERE ino = ?", folder)
-        self._stale_entry(inode.base_parent, inode.base_name, 0)
+        for parent, name in self._tree.revive(folder):
+            self._stale_entry(parent, name, 0)
 
     # ---- Facts ----
 

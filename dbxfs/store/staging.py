@@ -19,7 +19,9 @@ import contextlib
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dbxfs.core.content_hash import ContentHasher
@@ -32,8 +34,24 @@ from .tree import Tree, TreeError
 COPY_BYTES = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The facts of a staged file in one moment."""
+
+    generation: int
+    size: int
+    mtime_ns: int
+    base_limit: int
+    extents: Ranges
+
+
 class StagedFile:
-    """The staged content of one inode."""
+    """The staged content of one inode.
+
+    Threads write to it while the event loop reads its facts. Two locks, taken in this order:
+    `_bytes` while bytes and the facts about them change together, held over writes to the disk
+    and never taken by the loop; `_facts` over the facts alone, held for microseconds.
+    """
 
     def __init__(
         self,
@@ -63,6 +81,8 @@ class StagedFile:
         self.writers = 0
         self.retired = False
         self._users = 0
+        self._bytes = threading.Lock()
+        self._facts = threading.Lock()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
 
@@ -83,21 +103,23 @@ class StagedFile:
     def write(self, offset: int, data: bytes | memoryview, now: int) -> int:
         """Put bytes at an offset. Blocks. `OSError` (ENOSPC…) leaves the content as it was."""
         view = memoryview(data)
-        done = 0
-        while done < len(view):
-            done += os.pwrite(self._descriptor, view[done:], offset + done)
         end = offset + len(view)
-        self.extents = self.extents.add(offset, end)
-        self.size = max(self.size, end)
-        self._changed(now)
+        with self._bytes:
+            self._put(offset, view)
+            with self._facts:
+                self.extents = self.extents.add(offset, end)
+                self.size = max(self.size, end)
+                self._changed(now)
         return len(view)
 
     def fill(self, offset: int, data: bytes | memoryview) -> None:
         """Put bytes of the version it was made from where nothing was written meanwhile. Blocks."""
         view = memoryview(data)
-        for start, end in self.missing(offset, offset + len(view)):
-            os.pwrite(self._descriptor, view[start - offset : end - offset], start)
-            self.extents = self.extents.add(start, end)
+        with self._bytes:
+            for start, end in self.missing(offset, offset + len(view)):
+                self._put(start, view[start - offset : end - offset])
+                with self._facts:
+                    self.extents = self.extents.add(start, end)
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes as staged, zeros where there are none. Blocks."""
@@ -107,11 +129,20 @@ class StagedFile:
 
     def truncate(self, size: int, now: int) -> None:
         """Cut, or extend with zeros. Blocks."""
-        os.ftruncate(self._descriptor, size)
-        self.extents = self.extents.clip(size)
-        self.base_limit = min(self.base_limit, size)
-        self.size = size
-        self._changed(now)
+        with self._bytes:
+            os.ftruncate(self._descriptor, size)
+            with self._facts:
+                self.extents = self.extents.clip(size)
+                self.base_limit = min(self.base_limit, size)
+                self.size = size
+                self._changed(now)
+
+    def snapshot(self) -> Snapshot:
+        """What is to be recorded, all of one moment. Does not wait for bytes on their way."""
+        with self._facts:
+            return Snapshot(
+                self.generation, self.size, self.mtime_ns, self.base_limit, self.extents
+            )
 
     def sync(self) -> None:
         """Bring the bytes to the disk itself, and the name they are found by. Blocks."""
@@ -167,6 +198,11 @@ class StagedFile:
         if self.retired and not self._users and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _put(self, offset: int, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._descriptor, view[done:], offset + done)
 
     def _changed(self, now: int) -> None:
         self.mtime_ns = now
@@ -242,11 +278,12 @@ class Staging:
 
     def record(self, staged: StagedFile) -> None:
         """Make what was written part of the tree: from here on it survives a kill."""
+        now = staged.snapshot()
         with self._database.transaction():
             self._tree.update(
                 staged.ino,
-                size=staged.size,
-                mtime_ns=staged.mtime_ns,
+                size=now.size,
+                mtime_ns=now.mtime_ns,
                 ctime_ns=self._tree.clock(),
             )
             self._database.execute(
@@ -259,12 +296,12 @@ class Staging:
                 staged.from_rev,
                 staged.from_hash,
                 staged.from_size,
-                staged.base_limit,
-                staged.extents.to_bytes(),
+                now.base_limit,
+                now.extents.to_bytes(),
             )
             if self._tree.get(staged.ino).parent is not None:
                 self._tree.mark_pending(staged.ino)
-        staged.recorded = staged.generation
+        staged.recorded = now.generation
 
     def write_down(self, ino: int) -> None:
         """Record what was written to the inode, if anything is not recorded yet."""

@@ -300,6 +300,22 @@ class Tree:
         )
         self.on_pending(ino)
 
+    def revive(self, ino: int) -> list[tuple[int, str]]:
+        """Give up a pending deletion, and those of the folders above; gives the entries made.
+
+        The inode comes back where Dropbox has it, beside what has taken its name meanwhile.
+        """
+        inode = self.get(ino)
+        if inode.parent is not None or inode.base_parent is None or inode.base_name is None:
+            return []
+        made = self.revive(inode.base_parent)
+        name = self.free_name(inode.base_parent, inode.base_name)
+        self.update(ino, parent=inode.base_parent, name=name, key=fold(name))
+        self.database.execute("DELETE FROM journal WHERE ino = ?", ino)
+        if name != inode.base_name:
+            self.mark_pending(ino)
+        return [*made, (inode.base_parent, name)]
+
     # ---- Inside ----
 
     def _writable_folder(self, ino: int) -> Inode:

@@ -141,7 +141,6 @@ class Replicator:
             now = trio.current_time()
             ino = self._agenda.take(now) if now >= self._resume_at else None
             if ino is not None:
-                await trio.lowlevel.checkpoint()
                 await self._guarded(ino)
                 self._progress.set()
                 self._progress = trio.Event()
@@ -167,8 +166,11 @@ class Replicator:
     async def _work(self, ino: int) -> None:
         """Do what the inode needs, and before that what it depends on."""
         waiting: list[int] = []
+        finished: set[int] = set()
         while True:
+            await trio.lowlevel.checkpoint()
             if self._journal.row(ino) is None or self._tree.find(ino) is None:
+                finished.add(ino)
                 if not waiting:
                     return
                 ino = waiting.pop()
@@ -176,12 +178,15 @@ class Replicator:
             step = plan.next_step(self._journal.facts(ino))
             if isinstance(step, plan.After) and step.ino in (*waiting, ino):
                 step = plan.next_step(self._journal.facts(ino), in_cycle=True)
-            if isinstance(step, plan.After):
-                if not self._may_go_first(ino, step.ino):
-                    return
+            if not isinstance(step, plan.After):
+                going_on = await self._do(ino, step)
+            elif step.ino in (*waiting, ino) or step.ino in finished:
+                self._hold(ino, f"waits for inode {step.ino}, which waits for it")
+                going_on = False
+            elif going_on := self._may_go_first(ino, step.ino):
                 waiting.append(ino)
                 ino = step.ino
-            elif not await self._do(ino, step):
+            if not going_on:
                 for other in waiting:
                     self._put_off(other, FEED_FIRST)
                 return
