@@ -25,7 +25,7 @@ SPACE_BLOCK = 4096
 
 def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     """What stat(2) shows of the inode, staged content included."""
-    staged = None if inode.kind == FOLDER else context.staging.get(inode.ino)
+    staged = context.staging.peek(inode.ino)
     size = inode.size if staged is None else staged.size
     mtime_ns = inode.mtime_ns if staged is None else staged.mtime_ns
     entry = pyfuse3.EntryAttributes()
@@ -90,7 +90,7 @@ class AttributeHandlers(pyfuse3.Operations):
         mtime_ns = attr.st_mtime_ns if fields.update_mtime else None
         mode = stat.S_IMODE(attr.st_mode) if fields.update_mode else None
         if mtime_ns is not None or mode is not None:
-            staged = None if before.is_folder else context.staging.get(inode)
+            staged = context.staging.peek(inode)
             if staged is not None and mtime_ns is not None:
                 staged.mtime_ns = mtime_ns
             context.tree.set_attributes(inode, mtime_ns=mtime_ns, mode=mode)
@@ -110,6 +110,8 @@ class AttributeHandlers(pyfuse3.Operations):
         with staged.writing():
             await trio.to_thread.run_sync(staged.truncate, size, context.tree.clock())
         context.staging.record(staged)
+        if not context.kernel.is_open(inode.ino):
+            context.staging.let_go(inode.ino)
 
     @errnos
     async def access(

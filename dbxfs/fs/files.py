@@ -123,6 +123,8 @@ class FileHandlers(FolderHandlers):
         inode = self.context.tree.find(handle.ino)
         version = (None if inode is None else _version(inode)) or handle.version
         if version is None:
+            if inode is not None and off < inode.size:
+                raise pyfuse3.FUSEError(errno.EIO)
             return b""
         return await self.context.fetcher.read(version, off, size)
 

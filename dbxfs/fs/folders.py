@@ -170,8 +170,8 @@ class FolderHandlers(pyfuse3.Operations):
         folder = self.context.tree.child(parent_inode, text)
         if folder is not None and folder.is_folder:
             await self._known(folder.ino)
-        self.context.tree.rmdir(parent_inode, text)
-        self.context.kernel.changed_here(parent_inode, text)
+        gone = self.context.tree.rmdir(parent_inode, text)
+        self.context.kernel.changed_here(parent_inode, text, gone.name)
 
     @errnos
     async def unlink(
@@ -183,7 +183,7 @@ class FolderHandlers(pyfuse3.Operations):
         gone = self.context.tree.unlink(parent_inode, text)
         if not self.context.kernel.is_open(gone.ino):
             self.context.staging.abandon(gone.ino)
-        self.context.kernel.changed_here(parent_inode, text)
+        self.context.kernel.changed_here(parent_inode, text, gone.name)
 
     @errnos
     async def rename(
@@ -204,7 +204,7 @@ class FolderHandlers(pyfuse3.Operations):
         target = self.context.tree.child(parent_inode_new, new)
         if target is not None and target.is_folder:
             await self._known(target.ino)
-        _, replaced = self.context.tree.rename(
+        moved, replaced = self.context.tree.rename(
             parent_inode_old,
             old,
             parent_inode_new,
@@ -213,5 +213,5 @@ class FolderHandlers(pyfuse3.Operations):
         )
         if replaced is not None and not self.context.kernel.is_open(replaced.ino):
             self.context.staging.abandon(replaced.ino)
-        self.context.kernel.changed_here(parent_inode_old, old)
-        self.context.kernel.changed_here(parent_inode_new, new)
+        self.context.kernel.changed_here(parent_inode_old, old, moved.name)
+        self.context.kernel.changed_here(parent_inode_new, new, replaced.name if replaced else None)

@@ -103,10 +103,13 @@ class Kernel:
             self._remembered += 1
         return True
 
-    def changed_here(self, parent: int, name: str) -> None:
-        """The kernel itself changed `name`; its other spellings are stale, if it holds any."""
-        others = self._take_spellings(parent, name) - {name}
-        for other in others:
+    def changed_here(self, parent: int, name: str, stored: str | None = None) -> None:
+        """The kernel itself changed `name`; what it holds under other spellings is stale.
+
+        `stored`: the spelling that the entry had.
+        """
+        others = self._take_spellings(parent, name) | {stored or name}
+        for other in others - {name}:
             self._queue.put(Entry(parent, other))
 
     def stale(self, effects: Iterable[Effect]) -> None:

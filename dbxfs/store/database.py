@@ -47,6 +47,7 @@ class Database:
         """
         self.path = path
         self._depth = 0
+        self._descriptors: list[int] = []
         self._after: list[Callable[[], object]] = []
         self._connection = _connect(path)
         try:
@@ -83,12 +84,19 @@ class Database:
             if verdict != "ok":
                 raise DatabaseDamagedError(str(verdict))
         self.set_meta("clean", "0")
+        # Opened once and closed after the connection: closing any descriptor of the file would
+        # drop the locks that SQLite holds on it (sqlite.org/howtocorrupt.html, 2.2).
+        self._descriptors = [
+            os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in (f"{self.path}-wal", self.path)
+        ]
 
     def close(self) -> None:
         """Note that all is in order, so that the next start need not check, and close."""
         with contextlib.suppress(sqlite3.Error):
             self.set_meta("clean", "1")
         self._connection.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -141,13 +149,8 @@ class Database:
         A committed transaction is in the log file or already in the database file; syncing both
         covers a checkpoint that runs meanwhile.
         """
-        for name in (f"{self.path}-wal", str(self.path)):
-            with contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(name, os.O_RDONLY)
-                try:
-                    os.fdatasync(descriptor)
-                finally:
-                    os.close(descriptor)
+        for descriptor in self._descriptors:
+            os.fdatasync(descriptor)
 
     def count(self, table: str) -> int:
         """How many rows a table has. Blocks for long when they are many: call it in a thread."""

@@ -37,9 +37,8 @@ from .tree import Tree
 
 LIMBO = -1
 
-NO_BASE: dict[str, object] = dict.fromkeys(
-    ("id", "base_parent", "base_name", "base_key", "rev", "hash", "base_size", "base_mtime_ns")
-)
+NO_BASE: dict[str, object] = dict.fromkeys(("id", "base_parent", "base_name", "base_key"))
+"""Dropbox does not have it. The revision stays: who has it open reads on by that."""
 
 
 class RemoteChanges:

@@ -48,12 +48,12 @@ CREATE TABLE inode (
     -- Folder, while the first crawl goes on: 1 when all its children are known.
     listed INTEGER NOT NULL DEFAULT 0,
 
-    -- Base: what Dropbox last confirmed. All NULL: Dropbox does not have it. ----------------
+    -- Base: what Dropbox last confirmed. No id and no place: it does not have it. ------------
     id TEXT,
     base_parent INTEGER,
     base_name TEXT,
     base_key TEXT,
-    -- Files only.
+    -- Files only. They stay when Dropbox no longer has it, for who still reads it by its revision.
     rev TEXT,
     hash TEXT,
     base_size INTEGER,

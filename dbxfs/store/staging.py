@@ -222,6 +222,10 @@ class Staging:
         tree.on_delete = self.discard
         tree.write_down = self.write_down
 
+    def peek(self, ino: int) -> StagedFile | None:
+        """The inode's staged content if it is open; if not, the tree knows all about it."""
+        return self._open.get(ino)
+
     def get(self, ino: int) -> StagedFile | None:
         """The inode's staged content, opened when it is asked for first."""
         staged = self._open.get(ino)
@@ -348,10 +352,22 @@ class Staging:
         staged = self._open.get(ino)
         if staged is None or staged.dirty or staged.in_use:
             return
-        if self._database.execute("SELECT 1 FROM staging WHERE ino = ?", ino).fetchone():
+        if self._is_recorded(ino):
             self.retire(staged)
         else:
             self.discard(ino)
+
+    def let_go(self, ino: int) -> None:
+        """Give the descriptor back until somebody asks for the content again."""
+        staged = self._open.get(ino)
+        if staged is None or staged.dirty or staged.in_use:
+            return
+        if self._is_recorded(ino):
+            self.retire(staged)
+
+    def _is_recorded(self, ino: int) -> bool:
+        row = self._database.execute("SELECT 1 FROM staging WHERE ino = ?", ino)
+        return row.fetchone() is not None
 
     def recover_strays(self, recovered: Path) -> list[Path]:
         """At start: staging files that no row names. Blocks.
@@ -380,7 +396,7 @@ class Staging:
         with path.open("rb") as file:
             while chunk := file.read(COPY_BYTES):
                 hasher.update(chunk)
-        return self._tree.select_one("hash = ?", hasher.hexdigest()) is not None
+        return self._tree.select_one("hash = ? AND id IS NOT NULL", hasher.hexdigest()) is not None
 
     def close(self) -> None:
         """Give all descriptors back."""

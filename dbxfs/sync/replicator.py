@@ -25,8 +25,11 @@ from dbxfs.api.client import Add, Client, Update
 from dbxfs.api.errors import (
     DropboxError,
     EndpointError,
+    PathRootChanged,
     RateLimited,
     ServerTrouble,
+    Unauthorized,
+    Unreachable,
 )
 from dbxfs.core import plan
 from dbxfs.core.backoff import delay
@@ -51,6 +54,8 @@ HELD_AGAIN = 300.0
 FEED_FIRST = 1.0
 """Seconds to wait when Dropbox knows something that the feed has still to tell."""
 FEED_TRIES = 5
+WAIT_FOR = (Unreachable, RateLimited, ServerTrouble, Unauthorized, PathRootChanged)
+"""Failures that are nobody's fault but the moment's: everything waits. Others are held alone."""
 FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "conflict"))
 OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
@@ -223,8 +228,12 @@ class Replicator:
         except EndpointError as error:
             self._refused(ino, error)
             return False
-        except DropboxError as error:
+        except WAIT_FOR as error:
             self._failed(ino, error)
+            return False
+        except DropboxError as error:
+            self._doubt.add(ino)
+            self._hold(ino, str(error))
             return False
         except ChangedMeanwhileError as error:
             log.debug("inode %d: %s", ino, error)
@@ -328,17 +337,21 @@ class Replicator:
                 self._put_off(ino, max(self._settle, AGAIN))
                 return False
             self._staging.record(staged)
-        with staged.reading(), self._commit(ino):
-            digest = await self._send(staged, step)
-        if staged.retired:
+        try:
+            with staged.reading(), self._commit(ino):
+                digest = await self._send(staged, step)
+        finally:
+            self._staging.let_go(ino)
+        if digest is not None:
             await trio.to_thread.run_sync(self._keep_as_clean, staged, digest)
         self._well()
         return True
 
-    async def _send(self, staged: StagedFile, step: plan.Upload) -> str:
-        """Send and confirm what is staged, gives its content hash."""
+    async def _send(self, staged: StagedFile, step: plan.Upload) -> str | None:
+        """Send and confirm what is staged; gives its content hash if it is not staged any more."""
         ino, generation = staged.ino, staged.generation
         inode = self._tree.get(ino)
+        clean = False
         digest = await self._uploader.hash(staged)
 
         def current() -> bool:  # Asked in the moment of the commit.
@@ -349,18 +362,20 @@ class Replicator:
             return True
 
         def confirm(entry: FileEntry) -> None:
-            self._confirm_upload(staged, entry, inode, generation)
+            nonlocal clean
+            clean = self._confirm_upload(staged, entry, inode, generation)
 
         if ino in self._doubt and await self._uploaded_already(step, digest, confirm):
             self._doubt.discard(ino)
         else:
             mode = Add() if step.replaces is None else Update(step.replaces)
             await self._uploader.send(staged, step.path, mode, digest, current, confirm)
-        return digest
+        return digest if clean else None
 
     def _confirm_upload(
         self, staged: StagedFile, entry: FileEntry, inode: Inode, generation: int
-    ) -> None:
+    ) -> bool:
+        """Store the answer; whether nothing was written since, so that nothing is staged now."""
         current = staged.generation == generation and not staged.writers
         assert inode.parent is not None  # noqa: S101
         stale = self._journal.confirm_upload(
@@ -371,6 +386,7 @@ class Replicator:
         else:
             staged.made_from(entry.rev, entry.content_hash, entry.size)
         self._on_effects(stale)
+        return current
 
     async def _uploaded_already(
         self, step: plan.Upload, digest: str, confirm: Callable[[FileEntry], None]

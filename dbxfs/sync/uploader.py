@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import trio
 
@@ -143,13 +144,14 @@ class Uploader:
             # Each part had the right hash when it went; together they are one state only if
             # nothing was written since.
             _check(current)
-            entry = await self._client.session_finish(
-                session,
-                size,
-                path,
-                mode=mode,
-                client_modified_ns=mtime_ns,
-            )
+            try:
+                entry = await self._client.session_finish(
+                    session, size, path, mode=mode, client_modified_ns=mtime_ns
+                )
+            except EndpointError as error:
+                if error.has("lookup_failed") or isinstance(error, IncorrectOffset):
+                    self._start_over(staged, error)
+                raise
             confirm(entry)
 
     async def _resume(self, staged: StagedFile, digest: str) -> tuple[SessionId, int]:
@@ -168,14 +170,20 @@ class Uploader:
                 session, start, _stream(chunks), size=end - start, content_hash=digest
             )
         except IncorrectOffset as error:
+            if not start < error.correct_offset <= end:
+                self._start_over(staged, error)
             log.info("the upload session goes on at %d", error.correct_offset)
             return error.correct_offset
         except EndpointError as error:
             if error.has("not_found") or error.has("closed"):
-                self._sessions.drop(staged.ino)
-                raise ChangedMeanwhileError("the upload session is gone") from error
+                self._start_over(staged, error)
             raise
         return end
+
+    def _start_over(self, staged: StagedFile, error: EndpointError) -> NoReturn:
+        """The session cannot be used any more; the next try begins another one."""
+        self._sessions.drop(staged.ino)
+        raise ChangedMeanwhileError(f"the upload session is gone ({error})") from error
 
     def _note(self, sent: int) -> None:
         if self.progress is not None:
