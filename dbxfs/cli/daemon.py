@@ -147,6 +147,7 @@ async def _serve(
             turn,
             kernel.stale,
             settle=0.0 if options.sync_remote else 1.0,
+            catch_up=lambda: feed.catch_up(),
         )
         tree.on_pending = replicator.pending
         tree.in_use = lambda ino: kernel.in_use(ino) or replicator.is_committing(ino)

@@ -97,7 +97,7 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{reply['mountpoint']} ({reply['account']})"
         yield f"  {'online' if reply['online'] else 'offline: ' + reply['trouble']}"
         yield f"  {reply['entries']} entries, listing {reply['listing']}"
-        yield f"  {progress_line(reply)}"
+        yield f"  {progress_line({**reply, 'trouble': None})}"
         for error in reply["errors"]:
             yield f"  not on Dropbox: {error['path']}: {error['reason']}"
 
@@ -113,7 +113,7 @@ def sync(mountpoint: Path, as_json: bool) -> None:
         if not reply.get("trouble"):
             well = time.monotonic()
         elif time.monotonic() - well > OFFLINE_PATIENCE:
-            raise NoAnswerError(f"Dropbox cannot be reached: {reply['trouble']}")
+            raise NoAnswerError(f"{reply['trouble']}; what is not sent stays in the journal")
         if sys.stderr.isatty() and not reply.get("done"):
             click.echo(f"\r\033[K{progress_line(reply)}", err=True, nl=False)
     if sys.stderr.isatty():

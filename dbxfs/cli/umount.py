@@ -65,9 +65,13 @@ def wait_until_synced(mountpoint: Path) -> None:
         raise NoAnswerError(f"no dbxfs is known to be mounted on {mountpoint}")
     shown = sys.stderr.isatty()
     reply: dict[str, object] = {}
+    told = False
     for reply in ask(socket, "sync"):
         if shown:
             click.echo(f"\r\033[K{progress_line(reply)}", err=True, nl=False)
+        elif reply.get("trouble") and not told:
+            told = True
+            click.echo(f"waiting (--now does not): {progress_line(reply)}", err=True)
     if shown:
         click.echo("\r\033[K", err=True, nl=False)
     errors = reply.get("errors")
@@ -79,7 +83,8 @@ def wait_until_synced(mountpoint: Path) -> None:
 
 def progress_line(reply: dict[str, object]) -> str:
     """One line that says how much is left."""
-    line = f"{reply.get('pending', 0)} changes left"
+    pending = reply.get("pending", 0)
+    line = f"{pending} change{'' if pending == 1 else 's'} left"
     if reply.get("trouble"):
         line += f" (offline: {reply['trouble']})"
     match reply.get("uploading"):

@@ -11,6 +11,7 @@ connection that breaks goes on at the byte where it stopped.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 from collections import OrderedDict
@@ -111,13 +112,13 @@ class Fetcher:
         asked = range(first, last + 1)
         found = await self._cached(version, asked)
         self._launch(version, [*(b for b in asked if b not in found), *ahead])
-        return [found[b] if b in found else await self._landed(version, b) for b in asked]
+        # All at once: what is in memory now may be pushed out while the first is waited for.
+        flights = [found[b] if b in found else self._coming(version, b) for b in asked]
+        return [flight if isinstance(flight, bytes) else await flight.wait() for flight in flights]
 
-    async def _landed(self, version: Version, block: int) -> bytes:
-        flight = self._flights.get((version.key, block))
-        if flight is not None:
-            return await flight.wait()
-        return self._memory[version.key, block]
+    def _coming(self, version: Version, block: int) -> bytes | _Flight:
+        place = (version.key, block)
+        return self._flights.get(place) or self._memory[place]
 
     def _advance(self, version: Version, first: int, last: int) -> Iterable[int]:
         pattern, ahead = readahead.advance(
@@ -140,16 +141,22 @@ class Fetcher:
                 found[block] = data
             elif (version.key, block) not in self._flights:
                 elsewhere.append(block)
-        if elsewhere:
-            key = version.key
-            values = await trio.to_thread.run_sync(
-                lambda: [self._cache.get(key, block) for block in elsewhere]
-            )
-            for block, value in zip(elsewhere, values, strict=True):
-                if value is not None and len(value) == self._length(version, block):
-                    found[block] = value
-                    self._remember(key, block, value)
-        return found
+        on_disk = await self._on_disk(version, elsewhere)
+        for block, data in on_disk.items():
+            self._remember(version.key, block, data)
+        return found | on_disk
+
+    async def _on_disk(self, version: Version, blocks: list[int]) -> dict[int, bytes]:
+        """Those that the disk cache has."""
+        if not blocks:
+            return {}
+        key = version.key
+        values = await trio.to_thread.run_sync(lambda: [self._cache.get(key, b) for b in blocks])
+        return {
+            block: value
+            for block, value in zip(blocks, values, strict=True)
+            if value is not None and len(value) == self._length(version, block)
+        }
 
     def _launch(self, version: Version, blocks: list[int]) -> None:
         """Start flights for the blocks that are neither here nor under way, a run at a time."""
@@ -170,9 +177,11 @@ class Fetcher:
         """Bring a run of blocks, whatever it takes; land or fail every flight of it."""
         left = list(run)
         try:
+            await self._land_cached(version, left)
             for attempt in range(ATTEMPTS):
                 try:
-                    await self._fetch(version, left)
+                    while left:
+                        await self._fetch(version, left)
                 except (Unreachable, ServerTrouble, DamagedContentError) as error:
                     if attempt == ATTEMPTS - 1:
                         raise
@@ -191,21 +200,33 @@ class Fetcher:
                 )
             raise
 
+    async def _land_cached(self, version: Version, left: list[int]) -> None:
+        """Take from the disk cache what was read ahead of the reader, who did not look there."""
+        for block, data in (await self._on_disk(version, left)).items():
+            left.remove(block)
+            self._remember(version.key, block, data)
+            self._flights.pop((version.key, block)).land(data)
+
     async def _fetch(self, version: Version, left: list[int]) -> None:
-        """One request for the run; takes out of `left` what has landed."""
+        """One request for the first run of `left`; takes out of it what has landed."""
+        last = next((b for b, c in itertools.pairwise(left) if c != b + 1), left[-1])
         start = left[0] * BLOCK
-        end = min((left[-1] + 1) * BLOCK, version.size)
+        end = min((last + 1) * BLOCK, version.size)
         buffer = bytearray()
         reference = RemotePath(f"rev:{version.rev}")
         async with self._client.download(reference, start=start, length=end - start) as body:
             async for chunk in body:
                 buffer += chunk
-                while left and len(buffer) >= (size := self._length(version, left[0])):
+                while (
+                    left
+                    and left[0] <= last
+                    and len(buffer) >= (size := self._length(version, left[0]))
+                ):
                     data = bytes(memoryview(buffer)[:size])
                     del buffer[:size]
                     await self._verify(version, data)
                     await self._land(version, left.pop(0), data)
-        if left:
+        if left and left[0] <= last:
             raise Unreachable("the download ended early", doubt=False)
 
     async def _verify(self, version: Version, data: bytes) -> None:

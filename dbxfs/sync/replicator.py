@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -54,6 +54,8 @@ HELD_AGAIN = 300.0
 FEED_FIRST = 1.0
 """Seconds to wait when Dropbox knows something that the feed has still to tell."""
 FEED_TRIES = 5
+FEED_PATIENCE = 10.0
+"""Seconds to wait for the feed after a folder's move, at the most."""
 WAIT_FOR = (Unreachable, RateLimited, ServerTrouble, Unauthorized, PathRootChanged)
 """Failures that are nobody's fault but the moment's: everything waits. Others are held alone."""
 FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "conflict"))
@@ -80,8 +82,13 @@ class Replicator:
         turn: trio.Lock,
         on_effects: Callable[[list[Effect]], None],
         settle: float = SETTLE,
+        catch_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`settle`: seconds that an inode must be left alone before it is sent."""
+        """`settle`: seconds that an inode must be left alone before it is sent.
+
+        `catch_up` returns when the feed has told all that was done before the call.
+        """
+        self._catch_up = catch_up
         self._client = client
         self._tree = tree
         self._journal = journal
@@ -225,6 +232,8 @@ class Replicator:
                         if self._still_next(ino, step):
                             with self._commit(ino):
                                 await self._call(ino, step)
+                    if isinstance(step, plan.Move):
+                        await self._learn_revisions(ino)
         except EndpointError as error:
             self._refused(ino, error)
             return False
@@ -244,6 +253,16 @@ class Replicator:
             return False
         self._well()
         return True
+
+    async def _learn_revisions(self, ino: int) -> None:
+        """A folder's move gives every file below a new revision, which only the feed tells.
+
+        What is sent from there before that would be made from a revision that is past.
+        """
+        inode = self._tree.find(ino)
+        if inode is not None and inode.is_folder and self._catch_up is not None:
+            with trio.move_on_after(FEED_PATIENCE):
+                await self._catch_up()
 
     def _still_next(self, ino: int, step: plan.Step) -> bool:
         """Whether nothing has changed the decision while we waited for the turn."""
