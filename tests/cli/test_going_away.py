@@ -1,15 +1,17 @@
-"""A command that is interrupted while it waits is nobody's trouble but its own."""
+"""Commands that wait for Dropbox while it is away, and are given up."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Home
+from tests.cli.commands import BIN, Home
 from tests.embedded import embedded_dropbox
 
 pytestmark = [
@@ -48,3 +50,36 @@ def test_a_sync_that_is_given_up_does_not_end_the_daemon(home: Home, tmp_path: P
             server.faults()
             gone = home.run("umount.dbxfs", "--now", mnt)
         assert gone.code == 0, gone.err
+
+
+def test_an_unmount_that_waits_says_why_and_ctrl_c_unmounts_at_once(
+    home: Home, tmp_path: Path
+) -> None:
+    mnt = home.path / "mnt"
+    mnt.mkdir()
+    with embedded_dropbox(tmp_path / "account") as server:
+        token = {"DBXFS_ACCESS_TOKEN": server.token}
+        options = ("-o", f"api_url={server.url}")
+        assert home.run("mount.dbxfs", mnt, *options, env=token).code == 0
+        try:
+            assert home.run("dbxfs", "sync", mnt).code == 0
+            server.stop()
+            (mnt / "waits").write_text("for Dropbox")
+            with subprocess.Popen(
+                [BIN / "umount.dbxfs", mnt],
+                env=home.environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as waiting:
+                assert waiting.stderr
+                said = waiting.stderr.readline()
+                assert "1 change left (offline: " in said
+                waiting.send_signal(signal.SIGINT)
+                assert "the rest is sent at the next mount" in waiting.stderr.read()
+            assert waiting.returncode == 0
+            server.start()
+            assert home.run("mount.dbxfs", mnt, *options, env=token).code == 0
+            assert home.run("dbxfs", "sync", mnt).code == 0
+            assert server.content("/waits") == b"for Dropbox"
+        finally:
+            home.run("umount.dbxfs", "--now", mnt)
