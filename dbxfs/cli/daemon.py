@@ -11,8 +11,10 @@ the journal and goes on with the next mount.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -54,6 +56,8 @@ FUSE_TASKS = 2000
 
 UPKEEP = 2.0
 FIRST_CONTACT = 20.0
+LAST_ANSWERS = 1.0
+"""Seconds for requests under way to be answered when the mount ends."""
 
 
 class MountError(Exception):
@@ -202,17 +206,36 @@ def _connected(nursery: trio.Nursery, replicator: Replicator) -> None:
 async def _serve_kernel(options: MountOptions, ready: Callable[[], None]) -> None:
     """Answer the kernel until the file system is unmounted or a signal asks to stop."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal)
+        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_stop_without_kernel, nursery.cancel_scope)
         nursery.start_soon(_say_when_ready, options, ready)
         await pyfuse3.main(max_tasks=FUSE_TASKS)
         nursery.cancel_scope.cancel()
 
 
-async def _stop_on_signal() -> None:
+async def _stop_on_signal(serving: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
             log.info("%s: unmounting", signal.Signals(number).name)
             pyfuse3.terminate()
+            serving.deadline = trio.current_time() + LAST_ANSWERS
+
+
+async def _stop_without_kernel(serving: trio.CancelScope) -> None:
+    """Once the connection is gone, no request needs its answer; some wait for the network."""
+    await trio.to_thread.run_sync(_wait_for_disconnection, abandon_on_cancel=True)
+    serving.deadline = trio.current_time() + LAST_ANSWERS
+
+
+def _wait_for_disconnection() -> None:
+    """Return when the kernel has closed its side. Blocks. Asks for no event, so that none counts
+    but the error that poll(2) always reports."""
+    poll = select.poll()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}") == "/dev/fuse":
+                poll.register(int(descriptor), 0)
+    poll.poll()
 
 
 async def _say_when_ready(options: MountOptions, ready: Callable[[], None]) -> None:
