@@ -16,10 +16,10 @@ import pytest
 
 from tests.embedded import Embedded
 from tests.mount.agreement import difference, local_tree, remote_tree
-from tests.mount.mounted import Mounted, Watchdog, eventually
+from tests.mount.mounted import Mounted, Watchdog, ensure_running, eventually
 
 HANGS_AFTER = 40.0
-"""Seconds after which a test's daemon is aborted, unless the test says otherwise (`hangs_after`)."""
+"""Seconds after which a test's daemon is aborted; `hangs_after` sets another time."""
 
 _failed = pytest.StashKey[bool]()
 
@@ -154,6 +154,7 @@ def watched(mounted: Mounted, request: pytest.FixtureRequest) -> Iterator[None]:
 def finish(mounted: Mounted) -> None:
     """Compare both sides, clear everything away from elsewhere, and compare again."""
     server = mounted.server
+    ensure_running(server)
     server.faults()
     server.network()
     if mounted.process is None:

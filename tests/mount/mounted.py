@@ -13,6 +13,7 @@ else holds the interpreter while it waits, and five times as slow for the rest.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 READY_WITHIN = 20.0
 END_WITHIN = 15.0
+FAILURE = 32
+"""The exit status of a mount that was not made (mount(8))."""
 SYNC_WITHIN = 30.0
 FRESH_WITHIN = 1.5
 """Seconds in which an edit made elsewhere must be seen in the mount."""
@@ -39,10 +42,14 @@ FEED = frozenset(
     {
         "files/list_folder/continue",
         "files/list_folder/longpoll",
+        "users/get_current_account",
         "users/get_space_usage",
     }
 )
-"""What is asked only to stay up to date: its number depends on timing."""
+"""What is asked only to stay up to date, without waiting for it: its number depends on timing."""
+
+UMOUNT = (sys.executable, "-c", "from dbxfs.cli.umount import main; main()")
+"""umount.dbxfs, in the Python that runs the tests."""
 
 _TROUBLE = re.compile(r"(\S+ \S+ )?(WARNING|ERROR|CRITICAL)\b|Traceback|Fatal Python|\s+raise ")
 
@@ -68,6 +75,19 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {within:g} s; last: {last}")
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def refused(*errnos: int) -> Iterator[None]:
+    """What is done within must fail with one of these errnos."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in errnos:
+            return
+        raise AssertionError(f"it was refused with {error!r}") from error
+    names = " or ".join(errno.errorcode[code] for code in errnos)
+    raise AssertionError(f"it was not refused with {names}")
 
 
 class DaemonFailedError(AssertionError):
@@ -211,7 +231,11 @@ class Mounted:
     def wait_end(self, within: float = END_WITHIN) -> int:
         """The exit status of the daemon, which must end in time."""
         assert self.process is not None
-        status = self.process.wait(within)
+        try:
+            status = self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.abort()
+            raise AssertionError(f"the daemon did not end\n{self.log()}") from None
         self.process = None
         return status
 
@@ -382,3 +406,32 @@ def drop_kernel_caches() -> None:
     """Make the kernel forget dentries, inodes and pages that nobody uses. Needs root."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def ensure_running(server: Embedded) -> None:
+    """Start the server, if it was stopped."""
+    try:
+        _ = server.pid
+    except RuntimeError:
+        server.start()
+
+
+def run_in_background(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Start it in a thread; the function returned waits for its result, None if it failed."""
+    result: list[Any] = []
+
+    def guarded() -> None:
+        try:
+            result.append(work())
+        except Exception:  # noqa: BLE001
+            result.append(None)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+
+    def wait() -> Any:
+        thread.join(60)
+        assert result, "it never ended"
+        return result[0]
+
+    return wait

@@ -204,9 +204,7 @@ def test_edited_here_while_renamed_elsewhere_keeps_the_edit(known: Mounted) -> N
     mounted.server.edit([{"op": "move", "from": "/a.txt", "to": "/b.txt"}])
     hold(mounted, False)
     mounted.sync()
-    eventually(
-        lambda: texts(mounted) in ({"b.txt": "mine"}, {"a.txt": "mine", "b.txt": "base"}), 3
-    )
+    eventually(lambda: texts(mounted) in ({"b.txt": "mine"}, {"a.txt": "mine", "b.txt": "base"}), 3)
 
 
 def test_renamed_differently_on_both_sides_loses_nothing(known: Mounted) -> None:

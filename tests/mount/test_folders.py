@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.folders import OpenFolder
-from tests.mount.mounted import Mounted, drop_kernel_caches, works
+from tests.mount.mounted import Mounted, drop_kernel_caches, refused, works
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="dropping the kernel's caches needs root")
 
@@ -37,9 +37,8 @@ def test_looking_for_what_is_not_there_says_so(mounted: Mounted) -> None:
         os.stat(mounted.path / "nothing")
     with pytest.raises(NotADirectoryError):
         os.stat(mounted.path / "file" / "below")
-    with pytest.raises(OSError, match="too long") as caught:
+    with refused(errno.ENAMETOOLONG):
         os.stat(mounted.path / ("n" * 256))
-    assert caught.value.errno == errno.ENAMETOOLONG
     with pytest.raises(FileNotFoundError):
         os.stat(os.fsencode(mounted.path) + b"/\xff\xfe")
 
@@ -155,9 +154,8 @@ def test_making_entries_changes_the_times_of_their_folder(mounted: Mounted) -> N
 def test_rmdir_of_a_full_folder_is_refused(mounted: Mounted) -> None:
     (mounted.path / "d").mkdir()
     (mounted.path / "d" / "a").write_text("a")
-    with pytest.raises(OSError, match="not empty") as caught:
+    with refused(errno.ENOTEMPTY):
         os.rmdir(mounted.path / "d")
-    assert caught.value.errno == errno.ENOTEMPTY
     with pytest.raises(NotADirectoryError):
         os.rmdir(mounted.path / "d" / "a")
     (mounted.path / "d" / "a").unlink()
@@ -174,15 +172,12 @@ def test_unlink_of_a_folder_is_refused(mounted: Mounted) -> None:
 
 def test_what_dropbox_has_no_place_for_is_refused(mounted: Mounted) -> None:
     (mounted.path / "a").write_text("a")
-    with pytest.raises(OSError, match="") as fifo:
+    with refused(errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
         os.mkfifo(mounted.path / "fifo")
-    assert fifo.value.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-    with pytest.raises(OSError, match="") as link:
+    with refused(errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
         os.link(mounted.path / "a", mounted.path / "b")
-    assert link.value.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
-    with pytest.raises(OSError, match="") as name:
+    with refused(errno.EILSEQ):
         (mounted.path / os.fsdecode(b"\xff\xfe")).write_text("")
-    assert name.value.errno == errno.EILSEQ
     assert os.listdir(mounted.path) == ["a"]
 
 
