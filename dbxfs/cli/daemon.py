@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import signal
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from dbxfs.fs.context import Context, Shown
 from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
 from dbxfs.store.blocks import BlockCache
-from dbxfs.store.database import Database, DatabaseDamagedError
+from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError
 from dbxfs.store.inode import Inode
 from dbxfs.store.journal import Journal
 from dbxfs.store.remote import RemoteChanges
@@ -87,7 +88,12 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
     """
     folders = Folders.of(options)
     with locked(folders.state):
-        database = open_database(folders)
+        try:
+            database = open_database(folders)
+        except DatabaseNewerError as error:
+            raise MountError(str(error)) from None
+        except sqlite3.OperationalError as error:
+            raise MountError(f"{folders.database} cannot be opened: {error}") from None
         cache = BlockCache(folders.cache, options.cache_size)
         try:
             tree = Tree(database, time.time_ns, options.folder)

@@ -41,6 +41,15 @@ DISALLOWED = frozenset(
 _FORBIDDEN = {"/": "a slash", "\\": "a backslash", "\0": "a NUL", "\x7f": "a DEL character"}
 
 
+def marked(name: str, mark: str) -> str:
+    """The name with a mark before its extension, cut so that Dropbox still takes it."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension) > MAX_LENGTH // 2:
+        stem, dot, extension = name, "", ""
+    room = MAX_LENGTH - len(mark) - len(dot) - len(extension) - 1
+    return f"{stem[:room]} {mark}{dot}{extension}"
+
+
 def fold(name: str) -> str:
     """The key by which Dropbox compares: two names are one place when their keys are equal.
 

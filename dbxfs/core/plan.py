@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .model import RemotePath, Rev, join
-from .names import problem
+from .names import marked, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,4 @@ def _move(facts: Facts, base: RemotePath, target: RemotePath, in_cycle: bool) ->
 def passing_place(path: RemotePath, ino: int) -> RemotePath:
     """Where something waits while its name is being freed: beside it, with its extension."""
     folder, _, name = path.rpartition("/")
-    stem, dot, extension = name.rpartition(".")
-    if not stem:
-        stem, dot, extension = name, "", ""
-    mark = f" (being renamed {ino})"
-    room = 255 - len(mark) - len(dot) - len(extension)
-    return join(RemotePath(folder), f"{stem[:room]}{mark}{dot}{extension}")
+    return join(RemotePath(folder), marked(name, f"(being renamed {ino})"))

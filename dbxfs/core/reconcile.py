@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from .names import marked
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -88,9 +90,4 @@ def on_collision(
 
 def conflicted_name(name: str, attempt: int) -> str:
     """The name for what steps aside, as Dropbox writes it: "a (conflicted copy).txt"."""
-    stem, dot, extension = name.rpartition(".")
-    if not stem:
-        stem, dot, extension = name, "", ""
-    mark = "(conflicted copy)" if attempt == 0 else f"(conflicted copy {attempt})"
-    room = 255 - len(mark) - len(dot) - len(extension) - 1
-    return f"{stem[:room]} {mark}{dot}{extension}"
+    return marked(name, "(conflicted copy)" if attempt == 0 else f"(conflicted copy {attempt})")

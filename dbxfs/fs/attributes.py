@@ -10,6 +10,7 @@ import pyfuse3
 import trio
 
 from dbxfs.core.content_hash import BLOCK
+from dbxfs.core.model import Space
 from dbxfs.store.inode import FOLDER, Inode
 from dbxfs.store.staging import StagedFile
 
@@ -21,6 +22,7 @@ KEPT = 86_400.0
 
 STAT_BLOCK = 512
 SPACE_BLOCK = 4096
+UNKNOWN_SPACE = 1 << 40
 
 
 def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
@@ -133,9 +135,10 @@ class AttributeHandlers(pyfuse3.Operations):
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         """statvfs(3): Dropbox's quota, as it was told last."""
         data = pyfuse3.StatvfsData()
-        space = self.context.space()
+        # Nothing known yet must not look like a full disk: programs ask before they copy.
+        space = self.context.space() or Space(used=0, allocated=UNKNOWN_SPACE)
         data.f_bsize = data.f_frsize = SPACE_BLOCK
-        if space is not None:
+        if space.allocated:
             data.f_blocks = space.allocated // SPACE_BLOCK
             data.f_bfree = data.f_bavail = max(0, space.allocated - space.used) // SPACE_BLOCK
         data.f_files = data.f_ffree = data.f_favail = 0

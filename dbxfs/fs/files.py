@@ -59,13 +59,12 @@ class FileHandlers(FolderHandlers):
             raise pyfuse3.FUSEError(errno.EACCES)
         if not found.downloadable:
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
-        info = self._open(found)
         if flags & os.O_TRUNC:
             staged = self._stage(found)
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)
-        return info
+        return self._open(self.context.tree.get(inode))
 
     @errnos
     async def create(

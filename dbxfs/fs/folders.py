@@ -81,6 +81,7 @@ class FolderHandlers(pyfuse3.Operations):
             entry.entry_timeout = 0
         return entry
 
+    @errnos
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
         """The kernel no longer holds these."""
         context = self.context

@@ -37,7 +37,7 @@ class Kernel:
     def __init__(self) -> None:
         self._lookups: dict[int, int] = {}
         self._opens: dict[int, int] = {}
-        self._spellings: dict[tuple[int, str], set[str]] = {}
+        self._spellings: dict[int, dict[str, set[str]]] = {}
         self._remembered = 0
         self._queue: queue.SimpleQueue[Effect | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._invalidate_all, name="invalidate", daemon=True)
@@ -63,6 +63,8 @@ class Kernel:
             self._lookups[ino] = left
             return False
         self._lookups.pop(ino, None)
+        # With the folder the kernel has dropped every name in it.
+        self._remembered -= sum(map(len, self._spellings.pop(ino, {}).values()))
         return True
 
     def opened(self, ino: int) -> None:
@@ -97,7 +99,7 @@ class Kernel:
             return True
         if self._remembered >= REMEMBERED_NAMES:
             return False
-        names = self._spellings.setdefault((parent, fold(name)), set())
+        names = self._spellings.setdefault(parent, {}).setdefault(fold(name), set())
         if name not in names:
             names.add(name)
             self._remembered += 1
@@ -127,7 +129,7 @@ class Kernel:
         return ino == ROOT_INO or self.in_use(ino)
 
     def _take_spellings(self, parent: int, name: str) -> set[str]:
-        names = self._spellings.pop((parent, fold(name)), set())
+        names = self._spellings.get(parent, {}).pop(fold(name), set())
         self._remembered -= len(names)
         return names
 

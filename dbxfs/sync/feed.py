@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 LONGPOLL = 60
 RETRY_CAP = 30.0
+RECRAWL_AFTER = 5
+"""Times that a page fails to be applied before the tree is compared with a new listing."""
 
 
 class WrongAccountError(Exception):
@@ -80,7 +82,7 @@ class Feed:
 
         Raises `WrongAccountError` before anything of another account is applied.
         """
-        failures = 0
+        failures = unapplied = 0
         if self._changes.cursor is None:
             self._changes.begin_crawl()
         while True:
@@ -99,11 +101,17 @@ class Feed:
                     pause = max(pause, error.retry_after)
                 failures += 1
                 await self._pause(pause)
-            except sqlite3.Error as error:
-                # The page was rolled back; it comes again.
+            except WrongAccountError:
+                raise
+            except Exception as error:
+                # The page was rolled back and comes again; a mistake of ours, or a full disk,
+                # must not end the mount.
                 log.exception("a page could not be applied")
-                self.trouble = f"the database refused a change: {error}"
+                self.trouble = f"a change could not be applied: {error}"
                 await self._pause(RETRY_CAP)
+                unapplied += 1
+                if unapplied % RECRAWL_AFTER == 0:
+                    self._recrawl()
 
     async def catch_up(self) -> None:
         """Return when everything that was on Dropbox at the call has been applied."""
@@ -112,6 +120,12 @@ class Feed:
         if self._polling is not None:
             self._polling.cancel()
         await self._caught_up.wait()
+
+    def _recrawl(self) -> None:
+        try:
+            self._changes.begin_crawl()
+        except sqlite3.Error as error:
+            log.warning("a new listing cannot be begun: %s", error)
 
     async def _identify(self) -> None:
         """Once: see to it that the credentials are those of the tree's account."""
@@ -154,9 +168,9 @@ class Feed:
     async def _turn_of(self, cursor: Cursor | None) -> Page:
         async with self._turn:
             if cursor is None:
-                page = await self._client.list_folder(self._root, recursive=True)
+                page = await self._client.list_folder(self._root, recursive=True, patience=0)
             else:
-                page = await self._client.list_folder_continue(cursor)
+                page = await self._client.list_folder_continue(cursor, patience=0)
             self._on_effects(self._changes.apply_page(page))
         # Between two pages, or the log would grow for as long as a crawl goes on.
         await trio.to_thread.run_sync(self._changes.checkpoint)
@@ -212,6 +226,9 @@ class Listing:
         next of them asks again.
         """
         while not self._tree.children_known(self._tree.get(ino)):
+            if self._tree.base_path(ino) is None:
+                # Gone from Dropbox meanwhile: what is here is all there is.
+                return
             under_way = self._under_way.get(ino)
             if under_way is not None:
                 await under_way.wait()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 
 import trio
@@ -62,6 +63,9 @@ FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "confli
 OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
 PAUSE_CAP = 30.0
+LOOK_AGAIN = 1.0
+AT_ONCE = 0.0
+"""Patience of a call under the turn: what has to wait must not keep the feed waiting."""
 
 
 class NotSentError(Exception):
@@ -138,11 +142,13 @@ class Replicator:
         """Return when Dropbox has the inode as it is now; `NotSentError` when it refuses."""
         self._put_off(ino, 0)
         while (row := self._journal.row(ino)) is not None:
-            if row.error is not None:
-                raise NotSentError(row.error)
-            if self.trouble is not None:
-                raise NotSentError(self.trouble)
-            await self._progress.wait()
+            trouble = row.error or self.trouble
+            if trouble is None and not self.running:
+                trouble = "Dropbox has not answered yet"
+            if trouble is not None:
+                raise NotSentError(trouble)
+            with trio.move_on_after(LOOK_AGAIN):
+                await self._progress.wait()
 
     async def run(self) -> None:
         """Work for ever."""
@@ -173,7 +179,9 @@ class Replicator:
             await self._work(ino)
         except Exception as error:
             log.exception("inode %d could not be worked on", ino)
-            self._hold(ino, f"internal error ({type(error).__name__}); see the log")
+            self._put_off(ino, HELD_AGAIN)
+            with contextlib.suppress(sqlite3.Error):
+                self._hold(ino, f"internal error ({type(error).__name__}); see the log")
 
     async def _work(self, ino: int) -> None:
         """Do what the inode needs, and before that what it depends on."""
@@ -303,11 +311,11 @@ class Replicator:
         parent = self._tree.get(ino).parent
         assert parent is not None  # noqa: S101
         try:
-            entry = await self._client.create_folder(path)
+            entry = await self._client.create_folder(path, patience=AT_ONCE)
         except EndpointError as error:
             if not error.has("path", "conflict", "folder"):
                 raise
-            found = await self._client.metadata(path)
+            found = await self._client.metadata(path, patience=AT_ONCE)
             if isinstance(found, FileEntry):
                 raise
             entry = found
@@ -315,7 +323,7 @@ class Replicator:
 
     async def _delete(self, ino: int, step: plan.Delete) -> None:
         try:
-            await self._client.delete(step.path, step.rev)
+            await self._client.delete(step.path, step.rev, patience=AT_ONCE)
         except EndpointError as error:
             if error.has("path_write", "conflict"):
                 log.info("inode %d changed elsewhere since it was deleted; it stays", ino)
@@ -332,7 +340,7 @@ class Replicator:
         assert parent is not None  # noqa: S101
         entry = await self._moved_already(ino, step) if ino in self._doubt else None
         if entry is None:
-            moved = await self._client.move(step.source, step.target)
+            moved = await self._client.move(step.source, step.target, patience=AT_ONCE)
             if isinstance(moved, DeletedEntry):
                 raise ChangedMeanwhileError("it was deleted in the moment of its move")
             entry = moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
 
 import trio
@@ -40,12 +41,13 @@ class SpaceWatch:
         """Ask; without an answer what is known stays."""
         try:
             space = await self._client.space()
+            self._database.set_meta("space", f"{space.used} {space.allocated}")
         except PathRootChanged as error:
             self._on_root_changed(error.root_namespace)
         except DropboxError as error:
             log.debug("the quota is not known: %s", error)
-        else:
-            self._database.set_meta("space", f"{space.used} {space.allocated}")
+        except sqlite3.Error as error:
+            log.warning("the quota cannot be stored: %s", error)
 
     async def run(self) -> None:
         """Ask for ever."""

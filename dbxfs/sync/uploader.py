@@ -122,6 +122,7 @@ class Uploader:
                 mode=mode,
                 content_hash=digest,
                 client_modified_ns=staged.mtime_ns,
+                patience=0,
             )
             confirm(entry)
 
@@ -146,7 +147,7 @@ class Uploader:
             _check(current)
             try:
                 entry = await self._client.session_finish(
-                    session, size, path, mode=mode, client_modified_ns=mtime_ns
+                    session, size, path, mode=mode, client_modified_ns=mtime_ns, patience=0
                 )
             except EndpointError as error:
                 if error.has("lookup_failed") or isinstance(error, IncorrectOffset):
