@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import random
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 MEMORY_BLOCKS = 96
 PATTERNS = 64
 ATTEMPTS = 4
+GIVEN_UP_FOR = 2.0
+"""Seconds in which a read that failed after all attempts fails again without any."""
+OUTAGE = 15.0
+"""Seconds without a block after which a failed read is not tried again: programs wait."""
 
 
 class DamagedContentError(Exception):
@@ -92,6 +97,7 @@ class Fetcher:
         self._memory: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._flights: dict[tuple[str, int], _Flight] = {}
         self._patterns: OrderedDict[str, readahead.Pattern] = OrderedDict()
+        self._given_up: OrderedDict[str, tuple[float, Exception]] = OrderedDict()
 
     async def read(self, version: Version, offset: int, length: int) -> bytes:
         """The bytes of [offset, offset + length), less where the file ends.
@@ -111,6 +117,8 @@ class Fetcher:
         ahead = self._advance(version, first, last)
         asked = range(first, last + 1)
         found = await self._cached(version, asked)
+        if len(found) < len(asked):
+            self._check_given_up(version)
         self._launch(version, [*(b for b in asked if b not in found), *ahead])
         # All at once: what is in memory now may be pushed out while the first is waited for.
         flights = [found[b] if b in found else self._coming(version, b) for b in asked]
@@ -179,11 +187,13 @@ class Fetcher:
         try:
             await self._land_cached(version, left)
             for attempt in range(ATTEMPTS):
+                landed = trio.current_time()
                 try:
                     while left:
                         await self._fetch(version, left)
+                        landed = trio.current_time()
                 except (Unreachable, ServerTrouble, DamagedContentError) as error:
-                    if attempt == ATTEMPTS - 1:
+                    if attempt == ATTEMPTS - 1 or trio.current_time() - landed > OUTAGE:
                         raise
                     log.debug("a read of %s is tried again: %s", version.rev, error)
                     pause = delay(attempt, base=0.2, cap=3, random=random.random())  # noqa: S311
@@ -191,6 +201,9 @@ class Fetcher:
                 else:
                     return
         except (DropboxError, DamagedContentError) as error:
+            self._given_up[version.key] = (trio.current_time(), error)
+            if len(self._given_up) > PATTERNS:
+                self._given_up.popitem(last=False)
             for block in left:
                 self._flights.pop((version.key, block)).fail(error)
         except BaseException:
@@ -199,6 +212,15 @@ class Fetcher:
                     Unreachable("the mount is ending", doubt=False)
                 )
             raise
+
+    def _check_given_up(self, version: Version) -> None:
+        """A read whose read-ahead failed is asked for again by the kernel, at once, in vain."""
+        since, error = self._given_up.get(version.key, (-math.inf, None))
+        if error is None:
+            return
+        if trio.current_time() - since < GIVEN_UP_FOR:
+            raise error
+        del self._given_up[version.key]
 
     async def _land_cached(self, version: Version, left: list[int]) -> None:
         """Take from the disk cache what was read ahead of the reader, who did not look there."""
