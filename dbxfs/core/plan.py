@@ -7,14 +7,15 @@ each call, so work of several steps (a swap, a change of case) needs no memory a
 between any two of them.
 
 Places are given in the *base's* terms (where Dropbox has the folder now), so that a pending move
-of a folder above does not have to be waited for.
+of a folder above does not have to be waited for. What is moved or deleted is named by its id:
+something else may be at its path by now.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .model import RemotePath, Rev, join
+from .model import FileId, RemotePath, Rev, join
 from .names import marked, problem
 
 
@@ -41,6 +42,8 @@ class Facts:
     """Where Dropbox has the local folder that it is in; None: not yet."""
     base: RemotePath | None = None
     """Where Dropbox has it; None: nowhere."""
+    id: FileId | None = None
+    """None: nowhere, or Dropbox has only named it as part of a path yet."""
     rev: Rev | None = None
     moved: bool = False
     same_key: bool = False
@@ -87,7 +90,8 @@ class CreateFolder:
 class Delete:
     """Delete it, if it is still the version that was deleted here."""
 
-    path: RemotePath
+    source: RemotePath
+    """Its id; its path where that is not known."""
     rev: Rev | None
 
 
@@ -96,6 +100,7 @@ class Move:
     """Move it."""
 
     source: RemotePath
+    """Its id; its path where that is not known."""
     target: RemotePath
 
 
@@ -141,12 +146,12 @@ def _remove(facts: Facts, in_cycle: bool) -> Step:
         return After(facts.removed_with)
     if facts.must_leave is not None and in_cycle:
         # What has to leave it waits for its name.
-        return Move(facts.base, passing_place(facts.base, facts.ino))
+        return Move(_source(facts, facts.base), passing_place(facts.base, facts.ino))
     if facts.must_leave is not None:
         return After(facts.must_leave)
     if facts.successor is not None:
         return After(facts.successor)
-    return Delete(facts.base, facts.rev)
+    return Delete(_source(facts, facts.base), facts.rev)
 
 
 def _create(facts: Facts, target: RemotePath) -> Step:
@@ -162,10 +167,14 @@ def _create(facts: Facts, target: RemotePath) -> Step:
 
 def _move(facts: Facts, base: RemotePath, target: RemotePath, in_cycle: bool) -> Step:
     if facts.same_key or in_cycle:
-        return Move(base, passing_place(base, facts.ino))
+        return Move(_source(facts, base), passing_place(base, facts.ino))
     if facts.occupant is not None:
         return After(facts.occupant.ino)
-    return Move(base, target)
+    return Move(_source(facts, base), target)
+
+
+def _source(facts: Facts, base: RemotePath) -> RemotePath:
+    return base if facts.id is None else RemotePath(facts.id)
 
 
 def passing_place(path: RemotePath, ino: int) -> RemotePath:

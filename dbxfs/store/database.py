@@ -131,6 +131,11 @@ class Database:
         """Run one statement with positional values."""
         return self._connection.execute(sql, values)
 
+    def exists(self, table: str, ino: int) -> bool:
+        """Whether the table has a row of that inode."""
+        row = self.execute(f"SELECT 1 FROM {table} WHERE ino = ?", ino)  # noqa: S608
+        return row.fetchone() is not None
+
     def get_meta(self, key: str) -> str | None:
         """One of the settings that belong to the tree as a whole."""
         row = self.execute("SELECT value FROM meta WHERE key = ?", key).fetchone()

@@ -69,7 +69,8 @@ class Journal:
                 is_folder=inode.is_folder,
                 name=None,
                 base=base,
-                rev=inode.rev,
+                id=inode.id,
+                rev=self._shown_rev(inode),
                 removed_with=self._unlinked_folder(inode),
                 must_leave=self._linked_below(ino) if inode.is_folder else None,
                 successor=None if inode.is_folder else self._successor(inode),
@@ -83,8 +84,9 @@ class Journal:
             parent=inode.parent,
             folder=self._tree.base_path(inode.parent),
             base=base,
+            id=inode.id,
             rev=inode.rev,
-            moved=inode.base_parent is not None and inode.moved,
+            moved=base is not None and inode.moved,
             same_key=(inode.parent, inode.key) == (inode.base_parent, inode.base_key),
             content=staging is not None,
             from_rev=staging[0] if staging else None,
@@ -97,7 +99,12 @@ class Journal:
         )
         if other is None:
             return None
-        return Occupant(ino=other.ino, unlinked=other.parent is None, rev=other.rev)
+        return Occupant(ino=other.ino, unlinked=other.parent is None, rev=self._shown_rev(other))
+
+    def _shown_rev(self, inode: Inode) -> Rev | None:
+        """The revision of a file that programs have seen last."""
+        row = self._database.execute("SELECT shown_rev FROM journal WHERE ino = ?", inode.ino)
+        return next((rev for (rev,) in row if rev is not None), inode.rev)
 
     def _successor(self, inode: Inode) -> int | None:
         """A new file at the place where Dropbox has the unlinked one."""
@@ -118,9 +125,10 @@ class Journal:
         """Something that Dropbox has below an unlinked folder and that programs still see."""
         row = self._database.execute(
             "WITH RECURSIVE below (ino, parent) AS ("
-            " SELECT ino, parent FROM inode WHERE base_parent = ?"
+            " SELECT ino, parent FROM inode WHERE base_parent = ? AND base_key IS NOT NULL"
             " UNION ALL SELECT inode.ino, inode.parent FROM inode"
-            " JOIN below ON inode.base_parent = below.ino WHERE below.parent IS NULL"
+            " JOIN below ON inode.base_parent = below.ino"
+            " WHERE below.parent IS NULL AND inode.base_key IS NOT NULL"
             ") SELECT ino FROM below WHERE parent IS NOT NULL LIMIT 1",
             folder,
         ).fetchone()
@@ -148,20 +156,19 @@ class Journal:
         """A commit of this content is about to be tried."""
         self._database.execute("UPDATE staging SET sent_hash = ? WHERE ino = ?", content_hash, ino)
 
-    def confirm_place(self, ino: int, entry: FileEntry | FolderEntry, parent: int) -> None:
-        """A folder was created or something moved: Dropbox now has it at `entry` in `parent`."""
+    def confirm_place(self, ino: int, entry: FileEntry | FolderEntry, parent: int) -> list[Effect]:
+        """A folder was created or something moved: Dropbox now has it at `entry` in `parent`.
+
+        Gives what the kernel has to drop: the content can have changed before the move.
+        """
+        changed: list[Effect] = []
         with self._database.transaction():
             inode = self._tree.get(ino)
-            if isinstance(entry, FileEntry) and inode.rev is not None:
-                # A move gives a new revision; what was made from the old one is still current.
-                self._database.execute(
-                    "UPDATE staging SET from_rev = ? WHERE ino = ? AND from_rev = ?",
-                    entry.rev,
-                    ino,
-                    inode.rev,
-                )
+            if isinstance(entry, FileEntry):
+                changed = self._tree.new_revision(inode, entry)
             self._release_identity(entry, ino)
             self._set_base(inode, entry, parent)
+        return changed
 
     def confirm_upload(
         self, ino: int, entry: FileEntry, *, parent: int, name: str, current: bool
@@ -175,12 +182,16 @@ class Journal:
         with self._database.transaction():
             inode = self._tree.get(ino)
             self._release_identity(entry, ino)
-            if inode.id is not None and inode.id != entry.id:
-                changed += self._part_from_base(inode, entry)
-            elif fold(entry.name) != fold(name):
+            parted = inode.id is not None and inode.id != entry.id
+            if parted:
+                self._tree.update(ino, **NO_BASE)
+            if fold(entry.name) != fold(name) and (inode.parent, inode.name) == (parent, name):
                 changed += self._follow_name(inode, entry)
+            if parted and inode.base_key not in (None, fold(entry.name)):
+                changed += self._restore_base(inode)
             self._set_base(self._tree.get(ino), entry, parent)
             self._database.execute("DELETE FROM session WHERE ino = ?", ino)
+            self._database.execute("UPDATE journal SET shown_rev = NULL WHERE ino = ?", ino)
             if current:
                 self._database.execute("DELETE FROM staging WHERE ino = ?", ino)
                 self._tree.update(ino, size=entry.size)
@@ -223,7 +234,7 @@ class Journal:
             "base_parent": parent,
             "base_name": entry.name,
             "base_key": fold(entry.name),
-            "seen": int(self._database.get_meta("epoch") or 0),
+            "seen": self._seen_now(),
         }
         if isinstance(entry, FileEntry):
             columns |= {
@@ -237,28 +248,39 @@ class Journal:
             # It was unlinked while the commit was under way.
             self._tree.mark_pending(inode.ino)
 
+    def _seen_now(self) -> int:
+        """The crawl that need not list what was confirmed now: one that has begun to walk.
+
+        Before its first page it will list what is there, and what is removed until then it
+        reports in no other way.
+        """
+        epoch = int(self._database.get_meta("epoch") or 0)
+        walking = self._database.get_meta("cursor") is not None
+        return epoch if walking else max(0, epoch - 1)
+
     def _release_place(self, parent: int, key: str, ino: int) -> None:
         """Whatever we thought was there is not: the feed will tell where it went."""
         other = self._tree.select_one(
             "base_parent = ? AND base_key = ? AND ino != ?", parent, key, ino
         )
         if other is not None:
-            self._tree.update(
-                other.ino, base_parent=None, base_name=None, base_key=None, seen=LIMBO
-            )
+            self._tree.update(other.ino, base_key=None, seen=LIMBO)
 
     def _release_identity(self, entry: FileEntry | FolderEntry, ino: int) -> None:
-        """The file that this commit replaced was unlinked here: its identity has a new inode."""
+        """The identity has a new inode: the one that this commit replaced was unlinked here.
+
+        Where it was not, Dropbox has moved it here unseen; the feed will empty its old place.
+        """
         for other in list(self._tree.select("id = ? AND ino != ?", entry.id, ino)):
+            if other.parent is not None:
+                self._tree.update(other.ino, id=None)
+                continue
             self._supersede(other)
             self._tree.update(other.ino, **NO_BASE)
-            if other.parent is None:
-                self._database.execute("DELETE FROM journal WHERE ino = ?", other.ino)
-                self._tree.drop_unused(other.ino)
-            else:
-                self._tree.mark_pending(other.ino)
+            self._database.execute("DELETE FROM journal WHERE ino = ?", other.ino)
+            self._tree.drop_unused(other.ino)
 
-    def _part_from_base(self, inode: Inode, entry: FileEntry) -> list[Effect]:
+    def _restore_base(self, inode: Inode) -> list[Effect]:
         """The commit became a conflicted copy: what Dropbox has at the old name gets an inode."""
         base = {
             name: getattr(inode, name)
@@ -274,12 +296,10 @@ class Journal:
                 "seen",
             )
         }
-        self._tree.update(inode.ino, **NO_BASE)
-        changed = self._follow_name(inode, entry)
         assert inode.base_parent is not None  # noqa: S101
         assert inode.base_name is not None  # noqa: S101
         made = self._tree.revive(inode.base_parent)
-        changed += [effects.Entry(parent, name, 0) for parent, name in made]
+        changed: list[Effect] = [effects.Entry(parent, name, 0) for parent, name in made]
         name = self._tree.free_name(inode.base_parent, inode.base_name)
         ino = self._tree.insert(
             parent=inode.base_parent,
@@ -309,7 +329,8 @@ class Journal:
     def _base_subtree(self, ino: int) -> Iterable[int]:
         rows = self._database.execute(
             "WITH RECURSIVE below (ino) AS (SELECT ? UNION ALL"
-            " SELECT inode.ino FROM inode JOIN below ON inode.base_parent = below.ino)"
+            " SELECT inode.ino FROM inode JOIN below ON inode.base_parent = below.ino"
+            " WHERE inode.base_key IS NOT NULL)"
             " SELECT ino FROM below",
             ino,
         ).fetchall()

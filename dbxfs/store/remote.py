@@ -158,7 +158,11 @@ class RemoteChanges:
         merged = self._clear_place(parent, key, entry)
         base = self._base_columns(entry, parent, key)
         if merged is not None:
-            self._tree.update(merged.ino, listed=0 if self._quiet else 1, **base)
+            # Others see the name already: it is spelled as they chose.
+            self._stale_entry(parent, merged.name, merged.ino)
+            self._stale_entry(parent, entry.name, 0)
+            base |= {"name": entry.name, "key": key, "listed": 0 if self._quiet else 1}
+            self._tree.update(merged.ino, **base)
             if isinstance(entry, FolderEntry):
                 self._database.execute("DELETE FROM journal WHERE ino = ?", merged.ino)
             else:
@@ -189,20 +193,14 @@ class RemoteChanges:
         content_changed = isinstance(entry, FileEntry) and _differs(entry, inode)
         follow = reconcile.on_entry(pending, content_changed=content_changed)
         columns = self._base_columns(entry, parent, key)
-        if isinstance(entry, FileEntry) and pending.content and self._was_sent(inode, entry):
-            self._own_commit(inode, entry)
-        if follow.content and content_changed and isinstance(entry, FileEntry):
-            columns |= {
-                "size": entry.size,
-                "mtime_ns": entry.client_modified_ns,
-                "ctime_ns": self._tree.clock(),
-            }
-            self._effects.append(effects.Content(inode.ino))
+        if isinstance(entry, FileEntry):
+            if pending.content and self._was_sent(inode, entry):
+                self._own_commit(inode, entry)
+            elif follow.content or pending.content:
+                self._effects += self._tree.new_revision(inode, entry)
         if follow.revive:
             self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
-        came_back = inode.seen == LIMBO and not pending.deletion
-        here = (inode.parent, inode.name) == (parent, entry.name)
-        if (follow.place or came_back) and not here:
+        if follow.place and (inode.parent, inode.name) != (parent, entry.name):
             self._revive(parent)
             self._clear_place(parent, key, entry, but=inode.ino)
             columns |= {"parent": parent, "name": entry.name, "key": key}
@@ -243,50 +241,70 @@ class RemoteChanges:
         self._remove(inode)
 
     def _remove(self, inode: Inode, *, top: bool = True) -> None:
-        """Carry out a remote deletion, from below upwards."""
-        if inode.is_folder:
-            for child in list(self._tree.select("base_parent = ?", inode.ino)):
-                self._remove(child, top=False)
-        pending = self.pending(inode)
-        survivors = inode.is_folder and not pending.deletion and self._has_survivors(inode.ino)
-        fate = reconcile.on_deleted(pending, holds_survivors=survivors)
-        if fate is reconcile.Fate.KEEP_AS_NEW:
-            self._tree.update(inode.ino, **NO_BASE)
-            self._tree.mark_pending(inode.ino)
-            return
-        self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
-        gone: dict[str, object] = {"base_parent": None, "base_name": None, "base_key": None}
-        if top and inode.parent is not None:
-            # What is below keeps its place in the folder: should the folder come back under
-            # another name, its children are there at once.
-            self._stale_entry(inode.parent, inode.name, inode.ino)
-            gone["parent"] = None
-        self._tree.update(inode.ino, seen=LIMBO, **gone)
+        """Put what a remote deletion takes into limbo.
 
-    def _has_survivors(self, folder: int) -> bool:
-        return (
-            self._database.execute(
-                "SELECT 1 FROM inode WHERE parent = ? AND seen >= 0 LIMIT 1", folder
-            ).fetchone()
-            is not None
+        What nothing local is pending in is out of sight at once. The rest, and what is below,
+        keeps its place until the batch ends: should it come back under another name, pending
+        work goes there with it.
+        """
+        if inode.is_folder:
+            below = "base_parent = ? AND base_key IS NOT NULL"
+            for child in list(self._tree.select(below, inode.ino)):
+                self._remove(child, top=False)
+        self._tree.update(inode.ino, base_key=None, seen=LIMBO)
+        if not top or inode.parent is None or self.pending(inode).place:
+            return
+        if not self._stays(self._tree.get(inode.ino)):
+            self._stale_entry(inode.parent, inode.name, inode.ino)
+            self._tree.update(inode.ino, parent=None)
+            self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
+
+    def _stays(self, inode: Inode) -> bool:
+        """Whether programs keep it, should what is in limbo not come back."""
+        if inode.seen >= 0:
+            return True
+        survivors = inode.is_folder and any(
+            self._stays(child) for child in list(self._tree.select("parent = ?", inode.ino))
         )
+        fate = reconcile.on_deleted(self.pending(inode), holds_survivors=survivors)
+        return fate is reconcile.Fate.KEEP_AS_NEW
 
     def _drop_limbo(self) -> None:
+        """The batch is over: what did not come back is gone, or new where work is pending."""
+        for inode in list(self._tree.select("seen < 0 AND parent IS NULL")):
+            if self._stays(inode):
+                # Since it went out of sight, somebody has written to what is in it.
+                self._revive(inode.ino)
         for inode in list(self._tree.select("seen < 0")):
-            if inode.parent is not None:
-                self._stale_entry(inode.parent, inode.name, inode.ino)
-            self._tree.update(inode.ino, seen=self._epoch, parent=None, **NO_BASE)
-            self._tree.drop_unused(inode.ino)
+            self._resolve(inode.ino)
+
+    def _resolve(self, ino: int) -> None:
+        inode = self._tree.find(ino)
+        if inode is None or inode.seen >= 0:
+            return
+        if inode.is_folder:
+            for child in list(self._tree.select("parent = ? AND seen < 0", ino)):
+                self._resolve(child.ino)
+        stays = self._stays(inode)
+        self._tree.update(ino, seen=self._epoch, **NO_BASE)
+        if stays:
+            self._tree.mark_pending(ino)
+            return
+        if inode.parent is not None:
+            self._stale_entry(inode.parent, inode.name, ino)
+        self._tree.update(ino, parent=None)
+        self._database.execute("DELETE FROM journal WHERE ino = ?", ino)
+        self._tree.drop_unused(ino)
 
     def _end_crawl(self) -> None:
         """What this crawl did not list is gone."""
         missed = self._database.execute(
-            "SELECT ino FROM inode WHERE base_parent IS NOT NULL AND seen >= 0 AND seen != ?",
+            "SELECT ino FROM inode WHERE base_key IS NOT NULL AND seen != ?",
             self._epoch,
         ).fetchall()
         for (ino,) in missed:
             inode = self._tree.find(ino)
-            if inode is not None and inode.base_parent is not None:
+            if inode is not None and inode.base_key is not None:
                 self._delete(inode)
         self._database.set_meta("crawl", "done")
         self._database.set_meta("crawled", "1")
@@ -365,7 +383,7 @@ class RemoteChanges:
             same_content=isinstance(entry, FileEntry) and self._was_sent(occupant, entry),
             local_folder=occupant.is_folder,
             remote_folder=not isinstance(entry, FileEntry),
-            local_has_base=occupant.base_parent is not None,
+            local_has_base=occupant.base_key is not None,
         )
         if verdict is reconcile.Collision.MERGE and not but:
             return occupant
@@ -391,19 +409,13 @@ class RemoteChanges:
         """What Dropbox does not know yet of the inode."""
         if inode.parent is None:
             return reconcile.Pending(deletion=self._is_journaled(inode.ino))
-        # What a program has written and not closed yet counts too.
-        self._tree.write_down(inode.ino)
         return reconcile.Pending(
-            content=self._has("staging", inode.ino),
+            content=self._tree.has_content(inode.ino),
             place=inode.base_parent is not None and inode.moved,
         )
 
     def _is_journaled(self, ino: int) -> bool:
-        return self._has("journal", ino)
-
-    def _has(self, table: str, ino: int) -> bool:
-        row = self._database.execute(f"SELECT 1 FROM {table} WHERE ino = ?", ino)  # noqa: S608
-        return row.fetchone() is not None
+        return self._database.exists("journal", ino)
 
     def _was_sent(self, inode: Inode, entry: FileEntry) -> bool:
         """Whether the entry is what we tried to commit for the inode."""
@@ -413,8 +425,13 @@ class RemoteChanges:
     def _own_commit(self, inode: Inode, entry: FileEntry) -> None:
         """A commit whose reply was lost: what is staged goes on from there."""
         self._database.execute(
-            "UPDATE staging SET from_rev = ? WHERE ino = ?", entry.rev, inode.ino
+            "UPDATE staging SET from_rev = ?, from_hash = ?, from_size = ? WHERE ino = ?",
+            entry.rev,
+            entry.content_hash,
+            entry.size,
+            inode.ino,
         )
+        self._database.execute("UPDATE journal SET shown_rev = NULL WHERE ino = ?", inode.ino)
 
     def _is_superseded(self, entry: FileEntry | FolderEntry) -> bool:
         token = entry.rev if isinstance(entry, FileEntry) else entry.id

@@ -111,7 +111,10 @@ CREATE TABLE journal (
     since_ns INTEGER NOT NULL,
     -- How often Dropbox refused it, and its last reason, for people. Cleared by a new change.
     attempts INTEGER NOT NULL DEFAULT 0,
-    error TEXT
+    error TEXT,
+    -- The revision that programs have seen last, where Dropbox has had another one since and
+    -- pending content hides it. A deletion names it, so that what nobody saw stays.
+    shown_rev TEXT
 );
 
 CREATE TABLE superseded (

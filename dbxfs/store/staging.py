@@ -221,6 +221,7 @@ class Staging:
         self._serial = 0
         tree.on_delete = self.discard
         tree.write_down = self.write_down
+        tree.on_rebase = self._rebase
 
     def peek(self, ino: int) -> StagedFile | None:
         """The inode's staged content if it is open; if not, the tree knows all about it."""
@@ -308,9 +309,9 @@ class Staging:
         staged.recorded = now.generation
 
     def write_down(self, ino: int) -> None:
-        """Record what was written to the inode, if anything is not recorded yet."""
+        """Record what was written to the inode, or is being, if it is not recorded yet."""
         staged = self._open.get(ino)
-        if staged is not None and staged.dirty:
+        if staged is not None and (staged.dirty or staged.writers):
             self.record(staged)
 
     def record_all(self) -> None:
@@ -397,6 +398,11 @@ class Staging:
             while chunk := file.read(COPY_BYTES):
                 hasher.update(chunk)
         return self._tree.select_one("hash = ? AND id IS NOT NULL", hasher.hexdigest()) is not None
+
+    def _rebase(self, ino: int, old: Rev | None, new: Rev) -> None:
+        staged = self._open.get(ino)
+        if staged is not None and staged.from_rev == old:
+            staged.from_rev = new
 
     def close(self) -> None:
         """Give all descriptors back."""

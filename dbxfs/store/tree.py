@@ -17,12 +17,12 @@ import errno
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from dbxfs.core.model import ROOT, RemotePath, join
+from dbxfs.core.model import ROOT, FileEntry, RemotePath, Rev, join
 from dbxfs.core.names import fold
 from dbxfs.core.reconcile import conflicted_name
 
 from .database import Database
-from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, Inode
+from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, Content, Effect, Inode
 
 HOT_INODES = 8192
 
@@ -45,6 +45,7 @@ class Tree:
         self.on_pending: Callable[[int], None] = lambda ino: None
         self.on_delete: Callable[[int], None] = lambda ino: None
         self.write_down: Callable[[int], None] = lambda ino: None
+        self.on_rebase: Callable[[int, Rev | None, Rev], None] = lambda ino, old, new: None
         self._hot: OrderedDict[int, Inode] = OrderedDict()
 
     # ---- Questions ----
@@ -102,7 +103,7 @@ class Tree:
         names = []
         while ino != ROOT_INO:
             inode = self.get(ino)
-            if inode.base_parent is None or inode.base_name is None:
+            if inode.base_parent is None or inode.base_name is None or inode.base_key is None:
                 return None
             names.append(inode.base_name)
             ino = inode.base_parent
@@ -285,6 +286,38 @@ class Tree:
         self.on_delete(ino)
         for table in ("session", "staging", "journal", "inode"):
             self.database.execute(f"DELETE FROM {table} WHERE ino = ?", ino)  # noqa: S608
+
+    def has_content(self, ino: int) -> bool:
+        """Whether programs wrote what Dropbox does not have, also what they have not closed."""
+        self.write_down(ino)
+        return self.database.exists("staging", ino)
+
+    def new_revision(self, inode: Inode, entry: FileEntry) -> list[Effect]:
+        """Dropbox has the file under another revision: what that means to its content here.
+
+        The same content, as after a move: what was made from the old revision is still current.
+        Other content: programs see it, or it is hidden by what is pending.
+        """
+        ino = inode.ino
+        same = entry.content_hash == inode.hash if entry.content_hash else entry.rev == inode.rev
+        if same:
+            old, new = inode.rev, entry.rev
+            self.database.execute(
+                "UPDATE staging SET from_rev = ? WHERE ino = ? AND from_rev = ?", new, ino, old
+            )
+            self.database.after_commit(lambda: self.on_rebase(ino, old, new))
+            return []
+        if self.has_content(ino):
+            if not self.database.exists("journal", ino):
+                self.mark_pending(ino)
+            self.database.execute(
+                "UPDATE journal SET shown_rev = coalesce(shown_rev, ?) WHERE ino = ?",
+                inode.rev,
+                ino,
+            )
+            return []
+        self.update(ino, size=entry.size, mtime_ns=entry.client_modified_ns, ctime_ns=self.clock())
+        return [Content(ino)]
 
     def forget_hot(self) -> None:
         """Drop the decoded inodes: after a change of many rows, or a rolled-back transaction."""

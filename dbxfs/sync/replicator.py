@@ -319,11 +319,11 @@ class Replicator:
             if isinstance(found, FileEntry):
                 raise
             entry = found
-        self._journal.confirm_place(ino, entry, parent)
+        self._on_effects(self._journal.confirm_place(ino, entry, parent))
 
     async def _delete(self, ino: int, step: plan.Delete) -> None:
         try:
-            await self._client.delete(step.path, step.rev, patience=AT_ONCE)
+            await self._client.delete(step.source, step.rev, patience=AT_ONCE)
         except EndpointError as error:
             if error.has("path_write", "conflict"):
                 log.info("inode %d changed elsewhere since it was deleted; it stays", ino)
@@ -335,7 +335,8 @@ class Replicator:
 
     async def _move(self, ino: int, step: plan.Move) -> None:
         inode = self._tree.get(ino)
-        passing = step.target == plan.passing_place(step.source, ino)
+        base = self._tree.base_path(ino)
+        passing = base is not None and step.target == plan.passing_place(base, ino)
         parent = inode.base_parent if passing else inode.parent
         assert parent is not None  # noqa: S101
         entry = await self._moved_already(ino, step) if ino in self._doubt else None
@@ -344,7 +345,7 @@ class Replicator:
             if isinstance(moved, DeletedEntry):
                 raise ChangedMeanwhileError("it was deleted in the moment of its move")
             entry = moved
-        self._journal.confirm_place(ino, entry, parent)
+        self._on_effects(self._journal.confirm_place(ino, entry, parent))
         self._doubt.discard(ino)
 
     async def _moved_already(self, ino: int, step: plan.Move) -> FileEntry | FolderEntry | None:
