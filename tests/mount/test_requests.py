@@ -54,10 +54,12 @@ def test_making_nested_folders_costs_one_request_each(mounted: Mounted) -> None:
     assert made == {"files/create_folder_v2": 3}
 
 
-def test_removing_a_tree_costs_one_request(thousand: Mounted) -> None:
-    with thousand.requests() as made:
-        works("rm", "-r", thousand.path / "p")
-        thousand.sync()
+def test_removing_a_tree_costs_one_request(mounted: Mounted) -> None:
+    mounted.server.populate("/p", folders=10, files_per_folder=15, size=300)
+    mounted.sync()
+    with mounted.requests() as made:
+        works("rm", "-r", mounted.path / "p")
+        mounted.sync()
     assert made == {"files/delete_v2": 1}
 
 

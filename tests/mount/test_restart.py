@@ -7,7 +7,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 
@@ -286,37 +285,6 @@ def test_a_second_mount_of_the_same_state_is_refused(
 # ---- The server is away ----
 
 
-def test_mounted_with_the_server_away_everything_known_works(tree: Mounted) -> None:
-    content = tree.server.content("/uncached.txt").decode()
-    tree.unmount()
-    go_away(tree)
-    began = time.monotonic()
-    tree.start()
-    assert time.monotonic() - began < 5
-    assert (tree.path / "cached.txt").read_text() == "cached"
-    assert len(works("find", tree.path, "-ls").splitlines()) == 214
-    (tree.path / "offline").mkdir()
-    (tree.path / "offline" / "note.txt").write_text("written offline")
-    (tree.path / "cached.txt").write_text("changed offline")
-    os.rename(tree.path / "uncached.txt", tree.path / "offline" / "renamed.txt")
-    works("df", tree.path)
-    assert tree.status()["pending"] >= 3
-
-    began = time.monotonic()
-    with refused(errno.EIO, errno.ENETUNREACH):
-        (tree.path / "offline" / "renamed.txt").read_text()
-    assert time.monotonic() - began < 40
-    assert tree.status()["online"] is False
-
-    tree.remount()
-    assert (tree.path / "offline" / "note.txt").read_text() == "written offline"
-    tree.server.start()
-    tree.sync()
-    assert tree.server.content("/offline/note.txt") == b"written offline"
-    assert tree.server.content("/cached.txt") == b"changed offline"
-    assert (tree.path / "offline" / "renamed.txt").read_text() == content
-
-
 def test_the_server_going_and_coming_back_is_noticed_by_itself(tree: Mounted) -> None:
     go_away(tree)
     (tree.path / "note.txt").write_text("offline")
@@ -326,24 +294,6 @@ def test_the_server_going_and_coming_back_is_noticed_by_itself(tree: Mounted) ->
     eventually(lambda: (tree.path / "theirs.txt").read_text() == "theirs", 35)
     eventually(lambda: tree.server.content("/note.txt") == b"offline", 35)
     assert tree.status()["online"] is True
-
-
-def test_a_first_mount_with_the_server_away_fails_and_says_why(
-    make_mount: Callable[..., Mounted],
-) -> None:
-    mounts = [make_mount(start=False) for _ in range(2)]
-    began = time.monotonic()
-    waiting = []
-    for mounted, foreground in zip(mounts, (True, False), strict=True):
-        mounted.server.stop()
-        command = partial(run, *mounted.arguments(foreground=foreground), env=mounted.env)
-        waiting.append(run_in_background(partial(command, timeout=40)))
-    for wait in waiting:
-        done = wait()
-        assert time.monotonic() - began < 35
-        assert done.returncode == FAILURE
-        assert "Dropbox" in done.stderr
-        assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_token_fails_the_first_mount_and_says_why(
@@ -371,22 +321,6 @@ def test_a_stalled_server_never_hangs_a_stat_of_what_is_known(tree: Mounted) -> 
     (tree.path / "written").unlink()
     os.statvfs(tree.path)
     assert time.monotonic() - began < 2
-
-
-@pytest.mark.hangs_after(55)
-def test_a_read_from_a_stalled_server_ends(tree: Mounted) -> None:
-    tree.announce(AWAY)
-    tree.server.faults([{"route": "files/download", "kind": "stall"}])
-    began = time.monotonic()
-    reader = run_in_background(lambda: run("cat", tree.path / "uncached.txt", timeout=45))
-    eventually(lambda: tree.server.control("faults")[0]["fired"], 5, "the stall")
-    assert (tree.path / "cached.txt").read_text() == "cached"
-    assert os.stat(tree.path / "uncached.txt").st_size > 8
-    assert time.monotonic() - began < 5
-    done = reader()
-    assert done.returncode != 0
-    assert time.monotonic() - began < 40
-    (tree.path / "uncached.txt").unlink()
 
 
 def test_a_reader_that_waits_for_the_network_can_be_interrupted(tree: Mounted) -> None:
