@@ -56,7 +56,7 @@ FEED_FIRST = 1.0
 """Seconds to wait when Dropbox knows something that the feed has still to tell."""
 FEED_TRIES = 5
 FEED_PATIENCE = 10.0
-"""Seconds to wait for the feed after a folder's move, at the most."""
+"""Seconds to wait for the feed, at the most."""
 WAIT_FOR = (Unreachable, RateLimited, ServerTrouble, Unauthorized, PathRootChanged)
 """Failures that are nobody's fault but the moment's: everything waits. Others are held alone."""
 FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "conflict"))
@@ -110,6 +110,7 @@ class Replicator:
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._committing: set[int] = set()
+        self._revisions_unknown = False
         self.running = False
         self.trouble: str | None = None
         """Why nothing can be sent at the moment, for people; None: all is well."""
@@ -227,6 +228,8 @@ class Replicator:
     async def _do(self, ino: int, step: plan.Step) -> bool:
         """Carry out one step; whether to go on now."""
         try:
+            if self._feed_comes_first(ino, step):
+                await self._see_the_feed()
             match step:
                 case plan.Done():
                     self._finish(ino)
@@ -240,8 +243,6 @@ class Replicator:
                         if self._still_next(ino, step):
                             with self._commit(ino):
                                 await self._call(ino, step)
-                    if isinstance(step, plan.Move):
-                        await self._learn_revisions(ino)
         except EndpointError as error:
             self._refused(ino, error)
             return False
@@ -262,15 +263,25 @@ class Replicator:
         self._well()
         return True
 
-    async def _learn_revisions(self, ino: int) -> None:
-        """A folder's move gives every file below a new revision, which only the feed tells.
+    def _feed_comes_first(self, ino: int, step: plan.Step) -> bool:
+        """Whether the step must be decided on what Dropbox has now, not on what was told last.
 
-        What is sent from there before that would be made from a revision that is past.
+        A folder is deleted with all that is in it, so what somebody has put there has to be seen
+        first. A folder's move gives every file below a new revision, which only the feed tells:
+        what is sent from there before would be made from a revision that is past.
         """
-        inode = self._tree.find(ino)
-        if inode is not None and inode.is_folder and self._catch_up is not None:
-            with trio.move_on_after(FEED_PATIENCE):
-                await self._catch_up()
+        if isinstance(step, plan.Delete) and self._tree.get(ino).is_folder:
+            return True
+        return self._revisions_unknown and isinstance(step, plan.Call)
+
+    async def _see_the_feed(self) -> None:
+        if self._catch_up is None:
+            return
+        with trio.move_on_after(FEED_PATIENCE) as waiting:
+            await self._catch_up()
+        if waiting.cancelled_caught:
+            raise ChangedMeanwhileError("the feed has to come first")
+        self._revisions_unknown = False
 
     def _still_next(self, ino: int, step: plan.Step) -> bool:
         """Whether nothing has changed the decision while we waited for the turn."""
@@ -347,6 +358,7 @@ class Replicator:
             entry = moved
         self._on_effects(self._journal.confirm_place(ino, entry, parent))
         self._doubt.discard(ino)
+        self._revisions_unknown = self._revisions_unknown or inode.is_folder
 
     async def _moved_already(self, ino: int, step: plan.Move) -> FileEntry | FolderEntry | None:
         """After a lost reply: the entry, when it is at its target."""
