@@ -193,13 +193,15 @@ class RemoteChanges:
         content_changed = isinstance(entry, FileEntry) and _differs(entry, inode)
         follow = reconcile.on_entry(pending, content_changed=content_changed)
         columns = self._base_columns(entry, parent, key)
+        if follow.revive:
+            self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
+            # What was written before the deletion went with it.
+            self._tree.on_delete(inode.ino)
         if isinstance(entry, FileEntry):
             if pending.content and self._was_sent(inode, entry):
                 self._own_commit(inode, entry)
             elif follow.content or pending.content:
                 self._effects += self._tree.new_revision(inode, entry)
-        if follow.revive:
-            self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
         if follow.place and (inode.parent, inode.name) != (parent, entry.name):
             self._revive(parent)
             self._clear_place(parent, key, entry, but=inode.ino)
@@ -210,6 +212,9 @@ class RemoteChanges:
         if inode.is_folder:
             self._folders.clear()
         self._tree.update(inode.ino, **columns)
+        if self._tree.has_content(inode.ino) and not self._is_journaled(inode.ino):
+            # Written while it was in limbo, when nothing could be pending.
+            self._tree.mark_pending(inode.ino)
 
     def _base_columns(
         self, entry: FileEntry | FolderEntry, parent: int, key: str
@@ -387,16 +392,9 @@ class RemoteChanges:
         )
         if verdict is reconcile.Collision.MERGE and not but:
             return occupant
-        self._step_aside(occupant)
+        for place in self._tree.step_aside(occupant):
+            self._stale_entry(*place, 0)
         return None
-
-    def _step_aside(self, inode: Inode) -> None:
-        assert inode.parent is not None  # noqa: S101
-        name = self._tree.free_name(inode.parent, inode.name)
-        self._tree.update(inode.ino, name=name, key=fold(name))
-        self._tree.mark_pending(inode.ino)
-        self._stale_entry(inode.parent, inode.name, inode.ino)
-        self._stale_entry(inode.parent, name, 0)
 
     def _revive(self, folder: int) -> None:
         """Give up the pending deletion of a folder into which something came from elsewhere."""

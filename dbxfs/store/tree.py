@@ -336,18 +336,27 @@ class Tree:
     def revive(self, ino: int) -> list[tuple[int, str]]:
         """Give up a pending deletion, and those of the folders above; gives the entries made.
 
-        The inode comes back where Dropbox has it, beside what has taken its name meanwhile.
+        The inode comes back where Dropbox has it; what has taken its name meanwhile steps aside.
         """
         inode = self.get(ino)
         if inode.parent is not None or inode.base_parent is None or inode.base_name is None:
             return []
         made = self.revive(inode.base_parent)
-        name = self.free_name(inode.base_parent, inode.base_name)
-        self.update(ino, parent=inode.base_parent, name=name, key=fold(name))
+        occupant = self.child(inode.base_parent, inode.base_name)
+        if occupant is not None:
+            made += self.step_aside(occupant)
+        key = fold(inode.base_name)
+        self.update(ino, parent=inode.base_parent, name=inode.base_name, key=key)
         self.database.execute("DELETE FROM journal WHERE ino = ?", ino)
-        if name != inode.base_name:
-            self.mark_pending(ino)
-        return [*made, (inode.base_parent, name)]
+        return [*made, (inode.base_parent, inode.base_name)]
+
+    def step_aside(self, inode: Inode) -> list[tuple[int, str]]:
+        """Give a local entry another name, for one of Dropbox's; gives both names as entries."""
+        assert inode.parent is not None  # noqa: S101
+        name = self.free_name(inode.parent, inode.name)
+        self.update(inode.ino, name=name, key=fold(name))
+        self.mark_pending(inode.ino)
+        return [(inode.parent, inode.name), (inode.parent, name)]
 
     # ---- Inside ----
 
@@ -357,7 +366,7 @@ class Tree:
             raise TreeError(errno.ENOTDIR, "not a folder")
         if folder.read_only:
             raise TreeError(errno.EACCES, "Dropbox lets nobody write here")
-        if folder.parent is None:
+        if not self.is_below(ino, ROOT_INO):
             raise TreeError(errno.ENOENT, "removed")
         return folder
 

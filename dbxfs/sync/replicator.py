@@ -30,6 +30,7 @@ from dbxfs.api.errors import (
     RateLimited,
     ServerTrouble,
     Unauthorized,
+    UnexpectedReply,
     Unreachable,
 )
 from dbxfs.core import plan
@@ -251,7 +252,7 @@ class Replicator:
             return False
         except DropboxError as error:
             self._doubt.add(ino)
-            self._hold(ino, str(error))
+            self._hold_at_last(ino, error, passing=isinstance(error, UnexpectedReply))
             return False
         except ChangedMeanwhileError as error:
             log.debug("inode %d: %s", ino, error)
@@ -459,8 +460,12 @@ class Replicator:
         if "too_many_write_operations" in error.tags:
             self._failed(ino, error)
             return
+        self._hold_at_last(ino, error, passing=any(error.has(*tags) for tags in FEED_KNOWS))
+
+    def _hold_at_last(self, ino: int, error: DropboxError, *, passing: bool) -> None:
+        """Try what may be over in a moment a few times before people are told."""
         failures = self._failures[ino] = self._failures.get(ino, 0) + 1
-        if failures <= FEED_TRIES and any(error.has(*tags) for tags in FEED_KNOWS):
+        if passing and failures <= FEED_TRIES:
             self._put_off(ino, FEED_FIRST * failures)
         else:
             self._hold(ino, str(error))
