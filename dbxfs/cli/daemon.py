@@ -42,8 +42,9 @@ from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
-from dbxfs.sync.replicator import Replicator
+from dbxfs.sync.replicator import SETTLE, Replicator
 from dbxfs.sync.space import SpaceWatch
+from dbxfs.sync.steps import Steps
 from dbxfs.sync.uploader import Uploader
 
 from .folders import Folders, locked, registered
@@ -147,7 +148,7 @@ async def _serve(
         fetcher = Fetcher(client, cache, nursery)
         uploader = Uploader(client, fetcher, Sessions(database), turn)
         journal = Journal(tree)
-        replicator = Replicator(
+        steps = Steps(
             client,
             tree,
             journal,
@@ -156,11 +157,12 @@ async def _serve(
             cache,
             turn,
             kernel.stale,
-            settle=0.0 if options.sync_remote else 1.0,
             catch_up=lambda: feed.catch_up(),
         )
+        settle = 0.0 if options.sync_remote else SETTLE
+        replicator = Replicator(tree, journal, staging, steps, settle)
         tree.on_pending = replicator.pending
-        tree.in_use = lambda ino: kernel.in_use(ino) or replicator.is_committing(ino)
+        tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)
         feed = Feed(
             client,
             changes,

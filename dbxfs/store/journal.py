@@ -54,6 +54,16 @@ class Journal:
         ).fetchone()
         return PendingRow(*row) if row else None
 
+    def anything_to_send(self) -> bool:
+        """Whether anything is pending that Dropbox has not refused."""
+        row = self._database.execute("SELECT 1 FROM journal WHERE error IS NULL LIMIT 1")
+        return row.fetchone() is not None
+
+    def held(self) -> list[int]:
+        """The inodes that Dropbox has refused."""
+        rows = self._database.execute("SELECT ino FROM journal WHERE error IS NOT NULL")
+        return [ino for (ino,) in rows]
+
     def count(self) -> int:
         """How many inodes are pending."""
         (count,) = self._database.execute("SELECT count(*) FROM journal").fetchone()
