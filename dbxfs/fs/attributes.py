@@ -12,7 +12,7 @@ import trio
 from dbxfs.core.content_hash import BLOCK
 from dbxfs.core.model import Space
 from dbxfs.store.inode import FOLDER, Inode
-from dbxfs.store.staging import StagedFile
+from dbxfs.store.staged import StagedFile
 
 from .context import Context
 from .errors import errnos

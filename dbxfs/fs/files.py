@@ -17,7 +17,7 @@ import pyfuse3
 import trio
 
 from dbxfs.store.inode import Inode
-from dbxfs.store.staging import StagedFile
+from dbxfs.store.staged import StagedFile
 from dbxfs.sync.fetcher import Version
 
 from .errors import errnos

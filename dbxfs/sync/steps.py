@@ -24,7 +24,8 @@ from dbxfs.core.names import fold
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.inode import Effect, Inode
 from dbxfs.store.journal import Journal
-from dbxfs.store.staging import StagedFile, Staging
+from dbxfs.store.staged import StagedFile
+from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
 
 from .uploader import ChangedMeanwhileError, Uploader

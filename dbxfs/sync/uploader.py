@@ -22,7 +22,7 @@ from dbxfs.api.errors import EndpointError, IncorrectOffset
 from dbxfs.core.content_hash import ContentHasher
 from dbxfs.core.model import FileEntry, RemotePath
 from dbxfs.store.sessions import Sessions
-from dbxfs.store.staging import COPY_BYTES, StagedFile
+from dbxfs.store.staged import COPY_BYTES, StagedFile
 
 from .fetcher import Fetcher, Version
 
