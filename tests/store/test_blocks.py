@@ -1,0 +1,101 @@
+"""The block cache: plain bytes only, and never worse than a miss."""
+
+from __future__ import annotations
+
+import pickle
+import sqlite3
+from pathlib import Path
+
+import pytest
+from diskcache.core import MODE_PICKLE
+
+from dbxfs.store.blocks import BLOCK, BlockCache, PlainDisk
+
+HASH = "ab" * 32
+
+
+class Poison:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, (f"open({str(self.target)!r}, 'w').close()",)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> BlockCache:
+    return BlockCache(tmp_path, 10 * 1024 * 1024)
+
+
+def rows(tmp_path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(tmp_path / "blocks" / "cache.db")
+
+
+def test_a_block_survives_the_daemon(tmp_path: Path, cache: BlockCache) -> None:
+    cache.put(HASH, 0, b"x" * BLOCK)
+    cache.put(HASH, 1, b"tail")
+    cache.close()
+    again = BlockCache(tmp_path, 10 * 1024 * 1024)
+    assert again.get(HASH, 0) == b"x" * BLOCK
+    assert again.get(HASH, 1) == b"tail"
+    assert again.get(HASH, 2) is None
+    again.close()
+
+
+def test_a_pickle_in_the_cache_is_a_miss_and_is_not_run(tmp_path: Path, cache: BlockCache) -> None:
+    cache.put(HASH, 0, b"clean")
+    cache.close()
+    trace = tmp_path / "it ran"
+    connection = rows(tmp_path)
+    connection.execute(
+        "UPDATE Cache SET mode = ?, value = ?", (MODE_PICKLE, pickle.dumps(Poison(trace)))
+    )
+    connection.commit()
+    connection.close()
+    again = BlockCache(tmp_path, 10 * 1024 * 1024)
+    assert again.get(HASH, 0) is None
+    assert not trace.exists()
+    again.close()
+
+
+def test_nothing_but_text_and_bytes_goes_in(tmp_path: Path) -> None:
+    disk = PlainDisk(str(tmp_path))
+    with pytest.raises(ValueError, match="text"):
+        disk.put(("a", 1))
+    with pytest.raises(ValueError, match="bytes"):
+        disk.store({"a": 1}, False)
+    with pytest.raises(ValueError, match="pickled"):
+        disk.get(pickle.dumps(("a", 1)), False)
+
+
+def test_a_cache_of_something_else_is_put_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "blocks"
+    folder.mkdir()
+    (folder / "cache.db").write_bytes(b"no database" * 1000)
+    cache = BlockCache(tmp_path, 10 * 1024 * 1024)
+    cache.put(HASH, 0, b"fresh")
+    assert cache.get(HASH, 0) == b"fresh"
+    assert (tmp_path / "blocks.broken" / "cache.db").exists()
+    cache.close()
+
+
+def test_a_file_goes_in_block_by_block(tmp_path: Path, cache: BlockCache) -> None:
+    content = bytes(range(256)) * 2000
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    cache.put_file(HASH, file)
+    blocks = [cache.get(HASH, number) for number in range(-(-len(content) // BLOCK))]
+    assert b"".join(block or b"" for block in blocks) == content
+    cache.close()
+
+
+def test_the_limit_is_kept_within_what_one_round_of_eviction_allows(tmp_path: Path) -> None:
+    limit = 4 * 1024 * 1024
+    cache = BlockCache(tmp_path, limit)
+    for number in range(64):
+        cache.put(HASH, number, b"x" * BLOCK)
+    held = sum(file.stat().st_size for file in (tmp_path / "blocks").rglob("*.val"))
+    assert held <= limit + 2 * BLOCK
+    cache.close()
