@@ -1,0 +1,217 @@
+"""Staged content: what was written is there, and nothing else, whatever happens in between."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbxfs.core.content_hash import content_hash
+from dbxfs.core.model import Rev
+from dbxfs.core.ranges import Ranges
+from dbxfs.store.database import Database
+from dbxfs.store.inode import ROOT_INO
+from dbxfs.store.journal import Journal
+from dbxfs.store.staging import StagedFile, Staging
+from dbxfs.store.tree import Tree
+
+BASE = bytes(range(1, 101))
+
+
+@dataclass
+class Store:
+    """A database with its staging folder."""
+
+    tree: Tree
+    staging: Staging
+    folder: Path
+
+    def reopen(self) -> Store:
+        """The same after a kill: nothing was closed."""
+        return open_store(self.folder)
+
+
+def open_store(folder: Path) -> Store:
+    ticks = itertools.count(1)
+    tree = Tree(Database(folder / "tree.db"), lambda: next(ticks))
+    (folder / "staging").mkdir(exist_ok=True)
+    return Store(tree, Staging(tree, folder / "staging"), folder)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(tmp_path)
+    yield opened
+    opened.staging.close()
+
+
+def clean_file(store: Store, name: str = "f") -> int:
+    """A file that Dropbox has."""
+    ino = store.tree.create_file(ROOT_INO, name, None).ino
+    store.tree.update(
+        ino,
+        id=f"id:{name}",
+        base_parent=ROOT_INO,
+        base_name=name,
+        base_key=name,
+        rev="1",
+        hash=content_hash(BASE),
+        base_size=len(BASE),
+        size=len(BASE),
+    )
+    Journal(store.tree).done(ino)
+    return ino
+
+
+def files(store: Store) -> list[Path]:
+    return sorted((store.folder / "staging").iterdir())
+
+
+def test_a_partial_write_leaves_the_rest_to_the_version_below(store: Store) -> None:
+    staged = store.staging.begin(store.tree.get(clean_file(store)))
+    staged.write(10, b"xxxx", 1)
+    assert staged.size == len(BASE)
+    assert staged.missing(0, 100) == [(0, 10), (14, 100)]
+    staged.fill(0, BASE)
+    assert staged.missing(0, 100) == []
+    assert staged.read(0, 200) == BASE[:10] + b"xxxx" + BASE[14:]
+
+
+def test_a_cut_hides_the_version_below_for_good(store: Store) -> None:
+    staged = store.staging.begin(store.tree.get(clean_file(store)))
+    staged.truncate(5, 1)
+    staged.truncate(20, 2)
+    assert staged.missing(0, 20) == [(0, 5)]
+    staged.fill(0, BASE)
+    assert staged.read(0, 20) == BASE[:5] + bytes(15)
+
+
+def test_what_was_recorded_survives_a_kill(store: Store) -> None:
+    ino = clean_file(store)
+    staged = store.staging.begin(store.tree.get(ino))
+    staged.write(0, b"new", 7)
+    store.staging.record(staged)
+    staged.write(50, b"lost", 8)
+
+    after = store.reopen()
+    again = after.staging.get(ino)
+    assert again is not None
+    assert again.read(0, 3) == b"new"
+    assert (again.from_rev, again.missing(0, 100)) == (Rev("1"), [(3, 100)])
+    assert [row.ino for row in Journal(after.tree).rows()] == [ino]
+
+
+def test_a_write_after_the_recording_is_dirty_again(store: Store) -> None:
+    staged = store.staging.begin(store.tree.get(clean_file(store)))
+    assert not staged.dirty
+    staged.write(0, b"a", 1)
+    assert staged.dirty
+    store.staging.record(staged)
+    assert not staged.dirty
+    staged.truncate(1, 2)
+    assert staged.dirty
+
+
+def test_removing_the_inode_removes_its_bytes_only_when_that_is_committed(store: Store) -> None:
+    tree = store.tree
+    ino = tree.create_file(ROOT_INO, "f", None).ino
+    staged = store.staging.begin(tree.get(ino))
+    staged.write(0, b"precious", 1)
+    store.staging.record(staged)
+
+    def fail_after_unlink() -> None:
+        with tree.database.transaction():
+            tree.unlink(ROOT_INO, "f")
+            assert len(files(store)) == 1
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail_after_unlink()
+    assert len(files(store)) == 1
+    tree.forget_hot()
+    tree.unlink(ROOT_INO, "f")
+    assert files(store) == []
+
+
+def test_what_a_dead_daemon_left_is_kept_unless_dropbox_has_it(store: Store) -> None:
+    clean_file(store)
+    folder = store.folder / "staging"
+    (folder / "known").write_bytes(BASE)
+    (folder / "unknown").write_bytes(b"nobody else has this")
+    (folder / "empty").touch()
+    (moved,) = store.staging.recover_strays(store.folder / "recovered")
+    assert moved.read_bytes() == b"nobody else has this"
+    assert files(store) == []
+    assert (store.folder / "recovered").stat().st_mode & 0o077 == 0
+
+
+def test_one_staged_file_serves_all_while_it_is_in_use(store: Store) -> None:
+    ino = clean_file(store)
+    staged = store.staging.begin(store.tree.get(ino))
+    staged.write(0, b"x", 1)
+    store.staging.record(staged)
+    with staged.reading():
+        store.staging.abandon(ino)
+        store.staging.let_go(ino)
+        assert store.staging.get(ino) is staged
+    store.staging.let_go(ino)
+    again = store.staging.get(ino)
+    assert again is not None
+    assert again is not staged
+    assert again.read(0, 1) == b"x"
+
+
+def test_what_is_begun_and_never_written_leaves_nothing(store: Store) -> None:
+    ino = clean_file(store)
+    store.staging.begin(store.tree.get(ino))
+    store.staging.abandon(ino)
+    assert files(store) == []
+    assert store.staging.get(ino) is None
+
+
+changes = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 120), st.binary(min_size=1, max_size=30)),
+        st.tuples(st.just("truncate"), st.integers(0, 150), st.just(b"")),
+        st.tuples(st.just("fill"), st.integers(0, 99), st.just(b"")),
+    ),
+    max_size=12,
+)
+
+
+@given(changes)
+def test_any_order_of_changes_gives_what_a_plain_buffer_gives(
+    tmp_path_factory: pytest.TempPathFactory, todo: list[tuple[str, int, bytes]]
+) -> None:
+    path = tmp_path_factory.mktemp("staged") / "file"
+    staged = StagedFile(
+        2,
+        path,
+        size=100,
+        mtime_ns=0,
+        from_rev=Rev("1"),
+        from_size=100,
+        base_limit=100,
+        extents=Ranges(),
+    )
+    buffer = bytearray(BASE)
+    for kind, offset, data in todo:
+        if kind == "write":
+            staged.write(offset, data, 1)
+            buffer.extend(bytes(max(0, offset + len(data) - len(buffer))))
+            buffer[offset : offset + len(data)] = data
+        elif kind == "truncate":
+            staged.truncate(offset, 1)
+            buffer = buffer[:offset] + bytes(max(0, offset - len(buffer)))
+        else:
+            staged.fill(offset, BASE[offset:])
+    for start, end in staged.missing(0, staged.size):
+        staged.fill(start, BASE[start:end])
+    assert staged.read(0, 1000) == bytes(buffer)
+    assert staged.content_hash() == content_hash(bytes(buffer))
+    staged.retire()
