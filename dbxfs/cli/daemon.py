@@ -196,10 +196,10 @@ async def _serve(
             with registered(options.mountpoint, folders.socket):
                 await _serve_kernel(options, ready)
         finally:
+            folders.socket.unlink(missing_ok=True)
             kernel.stop()
             pyfuse3.close(unmount=True)
             staging.record_all()
-            folders.socket.unlink(missing_ok=True)
         nursery.cancel_scope.cancel()
 
 

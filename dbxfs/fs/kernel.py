@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_NAMES = 100_000
 
+STOP_WITHIN = 1.0
+
 _HARMLESS = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -39,6 +41,7 @@ class Kernel:
         self._opens: dict[int, int] = {}
         self._spellings: dict[int, dict[str, set[str]]] = {}
         self._remembered = 0
+        self._stopped = False
         self._queue: queue.SimpleQueue[Effect | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._invalidate_all, name="invalidate", daemon=True)
 
@@ -47,8 +50,13 @@ class Kernel:
         self._thread.start()
 
     def stop(self) -> None:
-        """Pass on nothing more; the file system is unmounted or about to be."""
+        """Pass on nothing more; the file system is unmounted or about to be.
+
+        Waits a moment for the thread: the session must not go away under it.
+        """
+        self._stopped = True
         self._queue.put(None)
+        self._thread.join(STOP_WITHIN)
 
     # ---- References ----
 
@@ -136,7 +144,7 @@ class Kernel:
     # ---- The thread ----
 
     def _invalidate_all(self) -> None:
-        while (effect := self._queue.get()) is not None:
+        while (effect := self._queue.get()) is not None and not self._stopped:
             try:
                 self._invalidate(effect)
             except OSError as error:
