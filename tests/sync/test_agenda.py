@@ -1,0 +1,68 @@
+"""The agenda against a plain dictionary that is searched from end to end."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbxfs.sync.agenda import Agenda
+
+inodes = st.integers(2, 6)
+times = st.integers(0, 8).map(float)
+operations = st.one_of(
+    st.tuples(st.just("put"), inodes, times),
+    st.tuples(st.just("drop"), inodes, times),
+    st.tuples(st.just("take"), inodes, times),
+)
+
+
+@given(st.lists(operations, max_size=60))
+def test_it_answers_as_a_dictionary_would(steps: list[tuple[str, int, float]]) -> None:
+    agenda, model = Agenda(), dict[int, float]()
+    for what, ino, time in steps:
+        if what == "put":
+            agenda.put(ino, time)
+            model[ino] = time
+        elif what == "drop":
+            agenda.drop(ino)
+            model.pop(ino, None)
+        else:
+            due = [(at, one) for one, at in model.items() if at <= time]
+            expected = min(due)[1] if due else None
+            assert agenda.take(time) == expected
+            if expected is not None:
+                del model[expected]
+        assert agenda.next_time() == min(model.values(), default=math.inf)
+        assert all(agenda.due(one) == model.get(one, -math.inf) for one in range(2, 7))
+
+
+@given(st.dictionaries(inodes, times))
+def test_what_is_due_comes_out_in_the_order_of_time_and_once(due: dict[int, float]) -> None:
+    agenda = Agenda()
+    for ino, time in due.items():
+        agenda.put(ino, time + 1)
+        agenda.put(ino, time)
+        agenda.put(ino, time)
+    taken = [agenda.take(100.0) for _ in due]
+    assert taken == [ino for _, ino in sorted((time, ino) for ino, time in due.items())]
+    assert agenda.take(100.0) is None
+    assert agenda.next_time() == math.inf
+
+
+def test_an_inode_that_is_put_off_is_not_taken_at_its_first_time() -> None:
+    agenda = Agenda()
+    agenda.put(2, 1.0)
+    agenda.put(2, 5.0)
+    assert agenda.take(4.9) is None
+    assert agenda.next_time() == 5.0
+    assert agenda.take(5.0) == 2
+
+
+def test_an_inode_that_is_put_forward_is_taken_once() -> None:
+    agenda = Agenda()
+    agenda.put(2, 5.0)
+    agenda.put(2, 1.0)
+    assert agenda.take(1.0) == 2
+    assert agenda.take(5.0) is None
