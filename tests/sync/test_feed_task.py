@@ -385,7 +385,8 @@ async def test_trouble_is_told_and_cleared_and_so_is_each_connection(
 async def test_another_account_is_refused_before_anything_is_applied(database: Database) -> None:
     follower = Follower(database, "dbid:another")
     with pytest.raises(WrongAccountError, match=r"somebody@example\.org"):
-        await follower.feed.run()
+        with trio.fail_after(10):
+            await follower.feed.run()
     assert follower.client.nothing_asked()
     assert follower.names() == set()
     assert follower.connections == 0
@@ -397,7 +398,8 @@ async def test_another_account_leaves_the_tree_of_the_first_as_it_is(database: D
         await first.follow(folder("a"))
     other = Follower(database, "dbid:another")
     with pytest.raises(WrongAccountError):
-        await other.feed.run()
+        with trio.fail_after(10):
+            await other.feed.run()
     assert other.client.nothing_asked()
     assert other.names() == {"a"}
     assert other.changes.cursor == "c1"
