@@ -127,6 +127,9 @@ def next_step(facts: Facts, *, in_cycle: bool = False) -> Step:
     reason = problem(facts.name)
     if reason is not None:
         return Hold(reason)
+    if facts.folder is None and in_cycle and facts.moved and facts.base is not None:
+        # The folder it goes to waits for the name that it still has.
+        return Move(_source(facts, facts.base), passing_place(facts.base, facts.ino))
     if facts.folder is None:
         return Hold("in a removed folder") if facts.parent is None else After(facts.parent)
     target = join(facts.folder, facts.name)

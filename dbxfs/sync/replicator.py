@@ -163,11 +163,11 @@ class Replicator:
                     return
                 ino = waiting.pop()
                 continue
-            step = plan.next_step(self._journal.facts(ino))
+            who, step = ino, plan.next_step(self._journal.facts(ino))
             if isinstance(step, plan.After) and step.ino in (*waiting, ino):
-                step = plan.next_step(self._journal.facts(ino), in_cycle=True)
+                who, step = self._break_circle([*waiting, ino])
             if not isinstance(step, plan.After):
-                going_on = await self._do(ino, step)
+                going_on = await self._do(who, step)
             elif step.ino in (*waiting, ino) or step.ino in finished:
                 self._hold(ino, f"waits for inode {step.ino}, which waits for it")
                 going_on = False
@@ -178,6 +178,17 @@ class Replicator:
                 for other in waiting:
                     self._put_off(other, FEED_FIRST)
                 return
+
+    def _break_circle(self, circle: list[int]) -> tuple[int, plan.Step]:
+        """Who of those that wait for each other can give way, and by which step.
+
+        An unlinked folder rather than what has to leave it: that would still be in it.
+        """
+        for ino in sorted(circle, key=lambda ino: self._tree.get(ino).parent is not None):
+            step = plan.next_step(self._journal.facts(ino), in_cycle=True)
+            if not isinstance(step, plan.After):
+                break
+        return ino, step
 
     def _may_go_first(self, ino: int, first: int) -> bool:
         """Whether the inode that `ino` waits for can be worked on now; else `ino` is put off."""

@@ -175,7 +175,6 @@ def test_a_change_of_case_goes_through_a_passing_name() -> None:
     assert next_step(arrived) == Done()
 
 
-@pytest.mark.xfail(strict=True, reason="both wait for each other and are held")
 def test_what_is_in_a_new_folder_at_its_own_old_name_goes_out_of_the_way() -> None:
     """`mv a t; mkdir a; mv t a/b`: the new folder waits for the name, the old one for the folder.
 

@@ -1,0 +1,33 @@
+"""Sequences that once did not end, or ended wrong."""
+
+from __future__ import annotations
+
+from .mounted import Mounted
+
+
+def test_regression_a_thing_moved_into_a_new_folder_of_its_own_old_name(mounted: Mounted) -> None:
+    """Each waited for the other: the folder for the name, the thing for the folder."""
+    mounted.server.edit([{"op": "write", "path": "/a/f", "text": "inside"}])
+    mounted.sync()
+    a = mounted.path / "a"
+    a.rename(mounted.path / "t")
+    a.mkdir()
+    (mounted.path / "t").rename(a / "b")
+    mounted.sync()
+    assert mounted.status()["pending"] == 0
+    assert mounted.server.content("/a/b/f") == b"inside"
+
+
+def test_regression_what_leaves_a_folder_for_a_new_one_of_the_same_name(mounted: Mounted) -> None:
+    """The old folder waited for its file, the file for the new folder, that for the old name."""
+    mounted.server.edit([{"op": "write", "path": "/d/f", "text": "inside"}])
+    mounted.sync()
+    d, old = mounted.path / "d", mounted.path / "d.old"
+    d.rename(old)
+    d.mkdir()
+    (old / "f").rename(d / "f")
+    old.rmdir()
+    mounted.sync()
+    assert mounted.status()["pending"] == 0
+    assert [entry["path"] for entry in mounted.server.tree()] == ["/d", "/d/f"]
+    assert mounted.server.content("/d/f") == b"inside"
