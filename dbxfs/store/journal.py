@@ -177,6 +177,7 @@ class Journal:
             if isinstance(entry, FileEntry):
                 changed = self._tree.new_revision(inode, entry)
             self._release_identity(entry, ino)
+            self._remember_old_path(inode)
             self._set_base(inode, entry, parent)
         return changed
 
@@ -257,6 +258,13 @@ class Journal:
         if inode.parent is None:
             # It was unlinked while the commit was under way.
             self._tree.mark_pending(inode.ino)
+
+    def _remember_old_path(self, inode: Inode) -> None:
+        old = self._tree.base_path(inode.ino) if inode.is_folder else None
+        if old is not None:
+            self._database.execute(
+                "INSERT OR REPLACE INTO moved (path, ino) VALUES (?, ?)", fold(old), inode.ino
+            )
 
     def _seen_now(self) -> int:
         """The crawl that need not list what was confirmed now: one that has begun to walk.

@@ -79,6 +79,7 @@ class RemoteChanges:
             self._database.set_meta("epoch", str(self._epoch))
             self._database.set_meta("crawl", "running")
             self._database.set_meta("cursor", None)
+            self._database.execute("DELETE FROM moved")
 
     def checkpoint(self) -> None:
         """Keep the database's log short. Blocks: call it in a thread."""
@@ -97,6 +98,7 @@ class RemoteChanges:
                 if crawling:
                     self._end_crawl()
                 self._drop_limbo()
+                self._database.execute("DELETE FROM moved")
             self._database.set_meta("cursor", page.cursor)
         return self._take_effects()
 
@@ -127,7 +129,7 @@ class RemoteChanges:
                     self._delete(child)
             return
         if isinstance(entry, DeletedEntry):
-            inode = self._at_base_path(entry.path)
+            inode = self._at_base_path(entry.path) or self._at_old_path(entry.path)
             if inode is not None:
                 self._delete(inode)
             return
@@ -364,10 +366,26 @@ class RemoteChanges:
             **base,
         )
 
-    def _at_base_path(self, path: RemotePath) -> Inode | None:
+    def _at_base_path(self, path: str) -> Inode | None:
+        return self._walk(ROOT_INO, path.split("/")[1 + self._depth :])
+
+    def _at_old_path(self, path: RemotePath) -> Inode | None:
+        """What was at a path before our own move took its folder elsewhere.
+
+        Once something else is at the folder's old path, that is what the feed speaks of.
+        """
+        names = path.split("/")
+        for length in range(len(names) - 1, 1 + self._depth, -1):
+            folder = "/".join(names[:length])
+            row = self._database.execute("SELECT ino FROM moved WHERE path = ?", fold(folder))
+            for (ino,) in row.fetchall():
+                if self._at_base_path(folder) is None:
+                    return self._walk(ino, names[length:])
+        return None
+
+    def _walk(self, ino: int, names: list[str]) -> Inode | None:
         at: Inode | None = None
-        ino = ROOT_INO
-        for name in path.split("/")[1 + self._depth :]:
+        for name in names:
             at = self._at_base_place(ino, fold(name))
             if at is None:
                 return None

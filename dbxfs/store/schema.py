@@ -124,6 +124,13 @@ CREATE TABLE superseded (
     at_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE moved (
+    -- Where Dropbox had a folder that our own moves have taken elsewhere since the feed was last
+    -- followed to its end: what was deleted in it before is told by this path (lower case).
+    path TEXT PRIMARY KEY,
+    ino INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE meta (
     -- cursor, epoch, crawl ("running", "done"), account, space_used, space_allocated.
     key TEXT PRIMARY KEY,

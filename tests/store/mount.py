@@ -44,6 +44,7 @@ class Mount:
         self.root = root
         self.clock = Clock()
         self.effects: list[Effect] = []
+        self._revisions_unknown = False
         (folder / "staging").mkdir(exist_ok=True)
         self.open()
 
@@ -195,10 +196,11 @@ class Mount:
 
     def follow(self, limit: int = PAGE) -> list[Effect]:
         """Apply pages until there are no more; gives what they made stale."""
-        self.effects = []
+        before, self.effects = self.effects, []
         while self.page(limit):
             pass
-        return self.effects
+        brought, self.effects = self.effects, before + self.effects
+        return brought
 
     def listing(self, path: str) -> list[Effect]:
         """List one folder on demand, before the crawl has come there."""
@@ -222,6 +224,10 @@ class Mount:
             if isinstance(step, plan.After) and step.ino in (*waiting, ino):
                 step = plan.next_step(self.journal.facts(ino), in_cycle=True)
             if not isinstance(step, plan.After):
+                if self._feed_comes_first(ino, step):
+                    self.follow()
+                    if self.tree.find(ino) is None or self.step(ino) != step:
+                        return True
                 return self._carry_out(ino, step)
             if self.journal.row(step.ino) is None:
                 self.tree.mark_pending(step.ino)
@@ -232,8 +238,8 @@ class Mount:
     def drain(self) -> None:
         """Commit until nothing can be sent any more."""
         for _ in range(1000):
-            done = [self.commit(row.ino) for row in self.journal.rows()]
-            if not any(done):
+            made = [self.commit(row.ino) for row in self.journal.rows()]
+            if not any(made):
                 return
         raise AssertionError(f"the journal does not come to rest: {self.journal.rows()}")
 
@@ -279,6 +285,12 @@ class Mount:
 
     def _stale(self, effects: list[Effect]) -> None:
         self.effects += effects
+
+    def _feed_comes_first(self, ino: int, step: plan.Step) -> bool:
+        if isinstance(step, plan.Delete):
+            return self.tree.get(ino).is_folder
+        unknown, self._revisions_unknown = self._revisions_unknown, False
+        return unknown
 
     def _carry_out(self, ino: int, step: plan.Step) -> bool:
         try:
@@ -329,6 +341,7 @@ class Mount:
         parent = inode.base_parent if passing else inode.parent
         assert parent is not None
         entry = entry_of(self.dropbox.move(source, target))
+        self._revisions_unknown = self._revisions_unknown or inode.is_folder
         self._stale(self.journal.confirm_place(ino, entry, parent))
 
     def _upload(self, ino: int, path: RemotePath, replaces: str | None) -> bool:
