@@ -39,7 +39,7 @@ class Agenda:
 
     def take(self, now: float) -> int | None:
         """Take the first one that is due, or None."""
-        if self.next_time() > now:
+        if not self._due or self.next_time() > now:
             return None
         _, ino = heapq.heappop(self._heap)
         del self._due[ino]

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 LONGPOLL = 60
 RETRY_CAP = 30.0
+QUICK = 2.0
+"""Seconds; a longpoll that was open for less and brought nothing must not be opened again at once."""
 RECRAWL_AFTER = 5
 """Times that a page fails to be applied before the tree is compared with a new listing."""
 
@@ -74,6 +76,7 @@ class Feed:
         self._polling: trio.CancelScope | None = None
         self._wanted = False
         self._behind = True
+        self._in_vain = 0
         self.trouble: str | None = None
         """Why it is not following at the moment, for people; None: all is well."""
 
@@ -82,7 +85,7 @@ class Feed:
 
         Raises `WrongAccountError` before anything of another account is applied.
         """
-        failures = unapplied = 0
+        failures = unapplied = resets = 0
         if self._changes.cursor is None:
             self._changes.begin_crawl()
         while True:
@@ -91,12 +94,17 @@ class Feed:
                 await self._step()
                 failures = 0
                 self._report(None)
+                if not self._changes.crawling:
+                    resets = 0
             except CursorReset:
                 log.info("Dropbox asks for a new listing; the tree is compared with it")
                 self._changes.begin_crawl()
+                if resets:
+                    await self._pause(_delay(resets))
+                resets += 1
             except DropboxError as error:
                 self._report(error)
-                pause = delay(failures, base=1, cap=RETRY_CAP, random=random.random())  # noqa: S311
+                pause = _delay(failures)
                 if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:
                     pause = max(pause, error.retry_after)
                 failures += 1
@@ -159,6 +167,8 @@ class Feed:
                 self._wanted = self._wanted or wanted
                 raise
             cursor = page.cursor
+            if page.entries:
+                self._in_vain = 0
             if not page.has_more:
                 break
         self._behind = False
@@ -177,6 +187,11 @@ class Feed:
         return page
 
     async def _poll(self, cursor: Cursor) -> None:
+        if self._in_vain > 1:
+            await self._pause(_delay(self._in_vain))
+            if self._wanted:
+                return
+        began = trio.current_time()
         with trio.CancelScope() as self._polling:
             try:
                 reply = await self._client.longpoll(cursor, timeout=LONGPOLL)
@@ -186,6 +201,7 @@ class Feed:
                 self._polling = None
             if reply.changes:
                 self._behind = True
+            self._in_vain = self._in_vain + 1 if trio.current_time() - began < QUICK else 0
 
     async def _pause(self, seconds: float) -> None:
         with trio.CancelScope(deadline=trio.current_time() + seconds) as self._polling:
@@ -201,6 +217,10 @@ class Feed:
             log.info("connected to Dropbox")
             self._on_connected()
         self._connected = trouble is None
+
+
+def _delay(failures: int) -> float:
+    return delay(failures, base=1, cap=RETRY_CAP, random=random.random())  # noqa: S311
 
 
 class Listing:

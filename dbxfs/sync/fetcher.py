@@ -6,7 +6,7 @@ to the nursery that was given, not to the reader: a reader that is interrupted l
 disturbing the others.
 
 Reading by `rev:` shows one version to the end, whatever happens to the file meanwhile. A
-connection that breaks goes on at the byte where it stopped.
+connection that breaks goes on at the block where it stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OUTAGE = 15.0
 
 
 class DamagedContentError(Exception):
-    """What came does not have the hash that Dropbox names for it, twice."""
+    """What came does not have the hash that Dropbox names for it, time after time."""
 
 
 @dataclass(frozen=True, slots=True)
