@@ -6,7 +6,8 @@ names what the tree has to do. The rules, in one sentence each:
 * What is not pending follows Dropbox.
 * Pending content keeps the revision that it was made from: Dropbox itself makes the conflicted
   copy when it is committed. A remote deletion does not take it; it is committed as a new file.
-* A pending rename keeps its local place, whatever happens to the old one.
+* A pending rename keeps its local place, whatever happens to the old one: what was renamed here
+  and deleted elsewhere is sent as new, from the revision that it had.
 * A pending deletion is given up when the content changed meanwhile: that version nobody saw.
 * Two different things at one name: two folders become one; else the local one steps aside.
 """
@@ -56,11 +57,12 @@ class Fate(Enum):
 def on_deleted(pending: Pending, *, holds_survivors: bool) -> Fate:
     """A known inode was deleted elsewhere.
 
-    `holds_survivors`: a folder in which something has to stay.
+    `pending.place`: it, or a folder that it is in, was moved here. `holds_survivors`: a folder in
+    which something has to stay.
     """
     if pending.deletion:
         return Fate.REMOVE
-    if pending.content or holds_survivors:
+    if pending.content or pending.place or holds_survivors:
         return Fate.KEEP_AS_NEW
     return Fate.REMOVE
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from dbxfs.core import reconcile
 from dbxfs.core.model import (
@@ -50,7 +51,7 @@ class RemoteChanges:
         self._effects: list[Effect] = []
         self._touched: set[int] = set()
         self._folders: dict[str, int] = {}
-        self._epoch = int(self._database.get_meta("epoch") or 0)
+        self._epoch = self._stamp = int(self._database.get_meta("epoch") or 0)
         self._quiet = False
         self._depth = tree.root.count("/")
 
@@ -76,6 +77,7 @@ class RemoteChanges:
         """Forget the cursor, keep the tree; the next page is a crawl's first."""
         with self._database.transaction():
             self._epoch += 1
+            self._stamp = self._epoch
             self._database.set_meta("epoch", str(self._epoch))
             self._database.set_meta("crawl", "running")
             self._database.set_meta("cursor", None)
@@ -106,18 +108,36 @@ class RemoteChanges:
         """Apply the complete listing of one folder that the crawl has not reached.
 
         Where something local is pending at a name, the crawl decides later: a listing can come
-        between a commit and its reply.
+        between a commit and its reply. What the crawl has listed since is newer, and what only
+        this listing has goes again if the crawl does not find it.
         """
+        if self.complete:
+            return []
         self._quiet = True
-        with self._change():
-            for entry in entries:
-                if isinstance(entry, DeletedEntry):
-                    continue
-                occupant = self._tree.child(folder, entry.name)
-                if occupant is None or not self._is_journaled(occupant.ino):
-                    self._apply(entry)
-            self._tree.update(folder, listed=1)
+        self._stamp = self._epoch - 1
+        try:
+            with self._change():
+                for entry in entries:
+                    if not isinstance(entry, DeletedEntry) and self._is_news(folder, entry):
+                        self._apply(entry)
+                self._tree.update(folder, listed=1)
+        finally:
+            self._stamp = self._epoch
         return self._take_effects()
+
+    def _is_news(self, folder: int, entry: FileEntry | FolderEntry) -> bool:
+        """Whether a listing tells of something that neither the crawl nor a program has changed."""
+        occupant = self._tree.child(folder, entry.name)
+        if occupant is not None and self._is_journaled(occupant.ino):
+            return False
+        listed = self._tree.select_one(
+            "seen = ? AND (id = ? OR (base_parent = ? AND base_key = ?))",
+            self._epoch,
+            entry.id,
+            folder,
+            fold(entry.name),
+        )
+        return listed is None
 
     # ---- One entry ----
 
@@ -140,6 +160,10 @@ class RemoteChanges:
             return
         parent, key = self._place_of(entry.path)
         known = self._tree.select_one("id = ?", entry.id)
+        if known is not None and self._is_base_below(parent, known.ino):
+            # Its place went to another folder, of which we have not been told.
+            self._tree.update(known.ino, id=None)
+            known = None
         at_place = self._at_base_place(parent, key)
         if at_place is not None and (known is None or at_place.ino != known.ino):
             if known is None and self._is_same_folder(at_place, entry):
@@ -227,7 +251,7 @@ class RemoteChanges:
             "base_name": entry.name,
             "base_key": key,
             "read_only": int(entry.read_only),
-            "seen": self._epoch,
+            "seen": self._stamp,
         }
         if isinstance(entry, FileEntry):
             columns |= {
@@ -273,8 +297,18 @@ class RemoteChanges:
         survivors = inode.is_folder and any(
             self._stays(child) for child in list(self._tree.select("parent = ?", inode.ino))
         )
-        fate = reconcile.on_deleted(self.pending(inode), holds_survivors=survivors)
+        pending = replace(self.pending(inode), place=self._moved_here(inode))
+        fate = reconcile.on_deleted(pending, holds_survivors=survivors)
         return fate is reconcile.Fate.KEEP_AS_NEW
+
+    def _moved_here(self, inode: Inode) -> bool:
+        """Whether a program has moved it, or a folder that went with it, to where it is."""
+        at: Inode | None = inode
+        while at is not None and at.seen == LIMBO and at.parent is not None:
+            if at.base_parent is not None and at.moved:
+                return True
+            at = self._tree.find(at.parent)
+        return False
 
     def _drop_limbo(self) -> None:
         """The batch is over: what did not come back is gone, or new where work is pending."""
@@ -295,6 +329,8 @@ class RemoteChanges:
         stays = self._stays(inode)
         self._tree.update(ino, seen=self._epoch, **NO_BASE)
         if stays:
+            if not inode.is_folder:
+                self._tree.hold_content(self._tree.get(ino))
             self._tree.mark_pending(ino)
             return
         if inode.parent is not None:
@@ -394,6 +430,14 @@ class RemoteChanges:
 
     def _at_base_place(self, parent: int, key: str) -> Inode | None:
         return self._tree.select_one("base_parent = ? AND base_key = ?", parent, key)
+
+    def _is_base_below(self, ino: int, folder: int) -> bool:
+        at: Inode | None = self._tree.get(ino)
+        while at is not None and at.ino != ROOT_INO:
+            if at.ino == folder:
+                return True
+            at = None if at.base_parent is None else self._tree.find(at.base_parent)
+        return False
 
     def _clear_place(
         self, parent: int, key: str, entry: FileEntry | FolderEntry | None, but: int = 0

@@ -33,6 +33,7 @@ class Staging:
         self._serial = 0
         tree.on_delete = self.discard
         tree.write_down = self.write_down
+        tree.hold_content = self.hold
         tree.on_rebase = self._rebase
 
     def peek(self, ino: int) -> StagedFile | None:
@@ -119,6 +120,12 @@ class Staging:
             if self._tree.get(staged.ino).parent is not None:
                 self._tree.mark_pending(staged.ino)
         staged.recorded = now.generation
+
+    def hold(self, inode: Inode) -> None:
+        """Dropbox no longer has the file, programs keep it: it is to be sent from its revision."""
+        if self.get(inode.ino) is None:
+            self.record(self.begin(inode))
+            self.let_go(inode.ino)
 
     def write_down(self, ino: int) -> None:
         """Record what was written to the inode, or is being, if it is not recorded yet."""

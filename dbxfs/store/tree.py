@@ -45,6 +45,7 @@ class Tree:
         self.on_pending: Callable[[int], None] = lambda ino: None
         self.on_delete: Callable[[int], None] = lambda ino: None
         self.write_down: Callable[[int], None] = lambda ino: None
+        self.hold_content: Callable[[Inode], None] = lambda inode: None
         self.on_rebase: Callable[[int, Rev | None, Rev], None] = lambda ino, old, new: None
         self._hot: OrderedDict[int, Inode] = OrderedDict()
 

@@ -53,7 +53,7 @@ DELETIONS = {
     (N, N, N, Y): Fate.KEEP_AS_NEW,
     (N, N, Y, N): Fate.REMOVE,
     (N, N, Y, Y): Fate.REMOVE,
-    (N, Y, N, N): Fate.REMOVE,
+    (N, Y, N, N): Fate.KEEP_AS_NEW,
     (N, Y, N, Y): Fate.KEEP_AS_NEW,
     (N, Y, Y, N): Fate.REMOVE,
     (N, Y, Y, Y): Fate.REMOVE,

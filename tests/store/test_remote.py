@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dbxfs.core.content_hash import content_hash
@@ -633,6 +634,23 @@ def test_regression_replacing_an_edited_file_leaves_the_version_nobody_saw(
     assert set(dropbox.tree().values()) == {b"unseen", b"saved by way of another name"}
 
 
+def test_what_was_renamed_here_and_deleted_elsewhere_is_sent_as_new(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    dropbox.write("/f", b"file")
+    dropbox.write("/d/sub/g", b"deep")
+    mount.follow()
+    mount.rename("/f", "/f2")
+    mount.rename("/d", "/d2")
+    dropbox.delete("/f")
+    dropbox.delete("/d")
+    mount.follow()
+    expected = {"/f2": b"file", "/d2": None, "/d2/sub": None, "/d2/sub/g": b"deep"}
+    assert mount.paths() == expected
+    mount.settle()
+    assert mount.paths() == dropbox.tree() == expected
+
+
 # ---- On demand ----
 
 
@@ -653,6 +671,40 @@ def test_a_folder_listed_on_demand_is_complete_before_the_crawl_is(
     mount.follow(limit=1)
     assert mount.ino("/z/one") == one
     assert mount.paths() == dropbox.tree()
+
+
+def test_a_listing_that_comes_late_does_not_turn_back_what_the_crawl_told_since(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    dropbox.write("/a", b"old")
+    dropbox.write("/b", b"b")
+    dropbox.mkdir("/z")
+    mount.changes.begin_crawl()
+    late = dropbox.list_folder("", recursive=False)
+    dropbox.write("/a", b"newer")
+    dropbox.move("/b", "/z/b")
+    while "/z/b" not in mount.paths():
+        mount.page(limit=1)
+    mount.changes.apply_listing(ROOT_INO, late.entries)
+    assert mount.paths()["/a"] == b"newer"
+    assert "/b" not in mount.paths()
+    mount.follow(limit=1)
+    assert mount.paths() == dropbox.tree()
+
+
+def test_what_only_a_listing_told_goes_when_the_crawl_does_not_find_it(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    dropbox.write("/a", b"a")
+    dropbox.write("/gone", b"1")
+    mount.changes.begin_crawl()
+    mount.listing("")
+    assert "/gone" in mount.paths()
+    dropbox.delete("/gone")
+    page = dropbox.list_folder("")
+    known = [entry for entry in page.entries if entry.name != "gone"]
+    mount.changes.apply_page(msgspec.structs.replace(page, entries=known))
+    assert mount.paths() == dropbox.tree() == {"/a": b"a"}
 
 
 def test_a_listing_does_not_touch_what_is_pending(mount: Mount, dropbox: FakeDropbox) -> None:
