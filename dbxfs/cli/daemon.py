@@ -18,7 +18,7 @@ import select
 import signal
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 FUSE_TASKS = 2000
 """Requests in flight at most; each that waits for the network holds one."""
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 UPKEEP = 2.0
 FIRST_CONTACT = 20.0
 LAST_ANSWERS = 1.0
@@ -186,20 +187,22 @@ async def _serve(
         services = Services(
             options, folders, tree, changes, journal, staging, feed, replicator, uploader, space
         )
-        _mount(options, Operations(context))
-        try:
-            kernel.start()
-            nursery.start_soon(feed.run)
-            nursery.start_soon(_keep_up, database)
-            nursery.start_soon(space.run)
-            await nursery.start(serve_commands, services)
-            with registered(options.mountpoint, folders.socket):
-                await _serve_kernel(options, ready)
-        finally:
-            folders.socket.unlink(missing_ok=True)
-            kernel.stop()
-            pyfuse3.close(unmount=True)
-            staging.record_all()
+        # Before the mount: a signal that nobody waits for would leave a dead one behind.
+        with trio.open_signal_receiver(*ENDING) as signals:
+            _mount(options, Operations(context))
+            try:
+                kernel.start()
+                nursery.start_soon(feed.run)
+                nursery.start_soon(_keep_up, database)
+                nursery.start_soon(space.run)
+                await nursery.start(serve_commands, services)
+                with registered(options.mountpoint, folders.socket):
+                    await _serve_kernel(options, signals, ready)
+            finally:
+                folders.socket.unlink(missing_ok=True)
+                kernel.stop()
+                pyfuse3.close(unmount=True)
+                staging.record_all()
         nursery.cancel_scope.cancel()
 
 
@@ -211,22 +214,23 @@ def _connected(nursery: trio.Nursery, replicator: Replicator) -> None:
         nursery.start_soon(replicator.run)
 
 
-async def _serve_kernel(options: MountOptions, ready: Callable[[], None]) -> None:
+async def _serve_kernel(
+    options: MountOptions, signals: AsyncIterator[int], ready: Callable[[], None]
+) -> None:
     """Answer the kernel until the file system is unmounted or a signal asks to stop."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
         nursery.start_soon(_stop_without_kernel, nursery.cancel_scope)
         nursery.start_soon(_say_when_ready, options, ready)
         await pyfuse3.main(max_tasks=FUSE_TASKS)
         nursery.cancel_scope.cancel()
 
 
-async def _stop_on_signal(serving: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            log.info("%s: unmounting", signal.Signals(number).name)
-            pyfuse3.terminate()
-            serving.deadline = trio.current_time() + LAST_ANSWERS
+async def _stop_on_signal(signals: AsyncIterator[int], serving: trio.CancelScope) -> None:
+    async for number in signals:
+        log.info("%s: unmounting", signal.Signals(number).name)
+        pyfuse3.terminate()
+        serving.deadline = trio.current_time() + LAST_ANSWERS
 
 
 async def _stop_without_kernel(serving: trio.CancelScope) -> None:

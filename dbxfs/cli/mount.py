@@ -80,7 +80,7 @@ def mount(
         foreground=foreground,
         verbose=verbose,
     )
-    parsed = parse_options(base, split_options(options))
+    parsed = parse_options(base, split_options(options), sloppy=sloppy)
     parsed = replace(parsed, mountpoint=check_mountpoint(parsed.mountpoint))
     warn_of_older_program()
     start(parsed)

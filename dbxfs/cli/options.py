@@ -131,8 +131,13 @@ def split_options(texts: Iterable[str]) -> list[str]:
     return [option for text in texts for option in text.split(",") if option]
 
 
-def parse_options(base: MountOptions, options: Iterable[str]) -> MountOptions:
-    """`base` with the options; raises `UsageError` that names the one that is wrong."""
+def parse_options(
+    base: MountOptions, options: Iterable[str], *, sloppy: bool = False
+) -> MountOptions:
+    """`base` with the options; raises `UsageError` that names the one that is wrong.
+
+    `sloppy`: what is unknown is left out, as mount(8) asks with -s.
+    """
     values: dict[str, object] = {}
     kernel = set(base.kernel)
     for option in options:
@@ -141,7 +146,7 @@ def parse_options(base: MountOptions, options: Iterable[str]) -> MountOptions:
             kernel.add(name)
         elif name in ("suid", "dev"):
             kernel.discard(f"no{name}")
-        elif name in DROPPED or name.startswith(("x-", "comment")):
+        elif _is_others(name) or (sloppy and name not in VALUED and name != "demo"):
             continue
         elif name == "demo" and not equals:
             values["demo"] = True
@@ -152,6 +157,11 @@ def parse_options(base: MountOptions, options: Iterable[str]) -> MountOptions:
     if values.get("demo", base.demo) and "api_url" in values:
         raise UsageError("demo has a server of its own; it cannot be used with api_url")
     return MountOptions(**{**_fields(base), **values, "kernel": frozenset(kernel)})  # type: ignore[arg-type]
+
+
+def _is_others(name: str) -> bool:
+    """Whether it is a word of fstab's that says nothing to a mount helper."""
+    return name in DROPPED or name.startswith(("x-", "comment"))
 
 
 def _own_option(option: str, name: str, value: str) -> dict[str, object]:

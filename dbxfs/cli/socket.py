@@ -7,6 +7,7 @@ root (SO_PEERCRED).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -47,7 +48,8 @@ async def serve_commands(
     path = services.folders.socket
     path.unlink(missing_ok=True)
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    await listener.bind(_short(path))
+    with _address(path) as address:
+        await listener.bind(address)
     path.chmod(0o600)
     listener.listen(16)
 
@@ -130,7 +132,8 @@ def ask(path: Path, command: str, timeout: float | None = None) -> Iterator[dict
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(CONNECT_TIMEOUT)
         try:
-            connection.connect(_short(path))
+            with _address(path) as address:
+                connection.connect(address)
             connection.settimeout(timeout)
             connection.sendall(json.dumps({"command": command}).encode() + b"\n")
             for line in connection.makefile("rb"):
@@ -143,9 +146,14 @@ def ask(path: Path, command: str, timeout: float | None = None) -> Iterator[dict
     raise NoAnswerError("the daemon went away")
 
 
-def _short(path: Path) -> str:
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
     """An address for the socket: the kernel takes 107 bytes, a folder's name can be longer."""
     if len(os.fsencode(path)) < 100:
-        return str(path)
+        yield str(path)
+        return
     descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return f"/proc/self/fd/{descriptor}/{path.name}"
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)

@@ -34,6 +34,7 @@ from dbxfs.core.names import fold
 
 from . import inode as effects
 from .inode import FILE, FOLDER, ROOT_INO, Effect, Inode
+from .places import BasePlaces
 from .tree import Tree
 
 LIMBO = -1
@@ -54,6 +55,7 @@ class RemoteChanges:
         self._epoch = self._stamp = int(self._database.get_meta("epoch") or 0)
         self._quiet = False
         self._depth = tree.root.count("/")
+        self._places = BasePlaces(tree)
 
     # ---- The feed's position ----
 
@@ -149,7 +151,7 @@ class RemoteChanges:
                     self._delete(child)
             return
         if isinstance(entry, DeletedEntry):
-            inode = self._at_base_path(entry.path) or self._at_old_path(entry.path)
+            inode = self._places.at_path(entry.path) or self._places.at_old_path(entry.path)
             if inode is not None:
                 self._delete(inode)
             return
@@ -160,11 +162,11 @@ class RemoteChanges:
             return
         parent, key = self._place_of(entry.path)
         known = self._tree.select_one("id = ?", entry.id)
-        if known is not None and self._is_base_below(parent, known.ino):
+        if known is not None and self._places.is_below(parent, known.ino):
             # Its place went to another folder, of which we have not been told.
             self._tree.update(known.ino, id=None)
             known = None
-        at_place = self._at_base_place(parent, key)
+        at_place = self._places.at(parent, key)
         if at_place is not None and (known is None or at_place.ino != known.ino):
             if known is None and self._is_same_folder(at_place, entry):
                 known = at_place
@@ -368,7 +370,7 @@ class RemoteChanges:
             return ino
         upper, _, name = path.rpartition("/")
         parent, key = self._folder_at(upper), fold(name)
-        found = self._at_base_place(parent, key)
+        found = self._places.at(parent, key)
         if found is not None and not found.is_folder:
             self._delete(found)
             found = None
@@ -401,43 +403,6 @@ class RemoteChanges:
             listed=0 if self._quiet else 1,
             **base,
         )
-
-    def _at_base_path(self, path: str) -> Inode | None:
-        return self._walk(ROOT_INO, path.split("/")[1 + self._depth :])
-
-    def _at_old_path(self, path: RemotePath) -> Inode | None:
-        """What was at a path before our own move took its folder elsewhere.
-
-        Once something else is at the folder's old path, that is what the feed speaks of.
-        """
-        names = path.split("/")
-        for length in range(len(names) - 1, 1 + self._depth, -1):
-            folder = "/".join(names[:length])
-            row = self._database.execute("SELECT ino FROM moved WHERE path = ?", fold(folder))
-            for (ino,) in row.fetchall():
-                if self._at_base_path(folder) is None:
-                    return self._walk(ino, names[length:])
-        return None
-
-    def _walk(self, ino: int, names: list[str]) -> Inode | None:
-        at: Inode | None = None
-        for name in names:
-            at = self._at_base_place(ino, fold(name))
-            if at is None:
-                return None
-            ino = at.ino
-        return at
-
-    def _at_base_place(self, parent: int, key: str) -> Inode | None:
-        return self._tree.select_one("base_parent = ? AND base_key = ?", parent, key)
-
-    def _is_base_below(self, ino: int, folder: int) -> bool:
-        at: Inode | None = self._tree.get(ino)
-        while at is not None and at.ino != ROOT_INO:
-            if at.ino == folder:
-                return True
-            at = None if at.base_parent is None else self._tree.find(at.base_parent)
-        return False
 
     def _clear_place(
         self, parent: int, key: str, entry: FileEntry | FolderEntry | None, but: int = 0

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 LONGPOLL = 60
 RETRY_CAP = 30.0
 QUICK = 2.0
-"""Seconds; a longpoll that was open for less and brought nothing must not be opened again at once."""
+"""Seconds; a longpoll that was open for less, in vain, must not be opened again at once."""
 RECRAWL_AFTER = 5
 """Times that a page fails to be applied before the tree is compared with a new listing."""
 

@@ -139,6 +139,13 @@ def test_what_a_line_of_fstab_brings_along_is_tolerated() -> None:
     assert parsed(line).kernel == {"rw", "relatime", "nosuid", "nodev"}
 
 
+def test_mount_with_s_leaves_out_what_is_unknown_and_nothing_else() -> None:
+    parsed = parse_options(BASE, ["rsize=4096", "cache_size=1G", "whatever"], sloppy=True)
+    assert parsed == parse_options(BASE, ["cache_size=1G"])
+    with pytest.raises(UsageError, match="lots"):
+        parse_options(BASE, ["cache_size=lots"], sloppy=True)
+
+
 def test_options_of_the_kernel_are_passed_on() -> None:
     assert {"allow_other", "noexec", "ro"} <= parsed("allow_other,noexec,ro").kernel
     assert parsed("suid,dev").kernel == frozenset()
