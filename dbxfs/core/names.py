@@ -18,6 +18,7 @@ fine for Dropbox, so they are fine here.
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 
 MAX_LENGTH = 255
@@ -37,6 +38,9 @@ DISALLOWED = frozenset(
     }
 )
 """Names that Dropbox does not keep, in any case, folded."""
+
+_RAW = "\0"
+"""Before the digits of a name that is no text."""
 
 _FORBIDDEN = {"/": "a slash", "\\": "a backslash", "\0": "a NUL", "\x7f": "a DEL character"}
 
@@ -73,6 +77,8 @@ def _malformed(name: str) -> str | None:
         return "the name is empty"
     if len(name) > MAX_LENGTH:
         return f"the name has {len(name)} characters, Dropbox takes {MAX_LENGTH}"
+    if name.startswith(_RAW):
+        return "the name is not valid UTF-8"
     for character, what in _FORBIDDEN.items():
         if character in name:
             return f"the name contains {what}"
@@ -101,16 +107,28 @@ def is_temporary(name: str) -> bool:
 
 
 def decode_name(raw: bytes) -> str:
-    """A name as the kernel passes it, as text. Bytes that are no UTF-8 become lone surrogates."""
-    return raw.decode("utf-8", "surrogateescape")
+    """A name as the kernel passes it, as text that a database takes.
+
+    Bytes that are no UTF-8 become a NUL, which no name of the kernel's has, and their hexadecimal
+    digits. Python's own way, lone surrogates, has no form in UTF-8.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return _RAW + raw.hex()
 
 
 def encode_name(name: str) -> bytes:
     """The bytes for the kernel; undoes `decode_name` for every byte string.
 
-    Surrogates that no byte stands behind (they can only come from a broken peer) become "?".
+    Lone surrogates (they can only come from a broken peer) become "?".
     """
-    try:
-        return name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return name.encode("utf-8", "replace")
+    if name.startswith(_RAW):
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(name[len(_RAW) :])
+    return name.encode("utf-8", "replace")
+
+
+def shown_name(name: str) -> str:
+    """The name for messages."""
+    return encode_name(name).decode("utf-8", "backslashreplace")

@@ -6,6 +6,9 @@ call that brings it nearer, or the other inode whose turn comes first. It is ask
 each call, so work of several steps (a swap, a change of case) needs no memory and survives a kill
 between any two of them.
 
+What has a name that Dropbox does not take stays here (*local-only*): if Dropbox has it from before,
+its content is brought here first, then it is deleted there.
+
 Places are given in the *base's* terms (where Dropbox has the folder now), so that a pending move
 of a folder above does not have to be waited for. What is moved or deleted is named by its id:
 something else may be at its path by now.
@@ -16,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .model import FileId, RemotePath, Rev, join
-from .names import marked, problem
+from .names import marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class Occupant:
     """Another inode that Dropbox has at the wanted place."""
 
     ino: int
-    unlinked: bool
+    leaving: bool
+    """It is unlinked, or kept here only."""
     rev: Rev | None
     """None: a folder."""
 
@@ -51,13 +55,17 @@ class Facts:
     content: bool = False
     """There is staged content."""
     from_rev: Rev | None = None
+    local_only: bool = False
+    """It, or a folder that it is in, was given a name that Dropbox does not take."""
+    missing: bool = False
+    """A part of its content is only on Dropbox."""
     occupant: Occupant | None = None
     removed_with: int | None = None
     """Unlinked: the folder that Dropbox has it in, where that is unlinked too."""
     must_leave: int | None = None
-    """Unlinked folder: something that Dropbox has in it and programs have elsewhere."""
+    """A folder that is to go: something that Dropbox has in it and programs keep."""
     successor: int | None = None
-    """Unlinked file: a new file that has its name; its commit replaces this one."""
+    """A file that is to go: a new file that has its name; its commit replaces this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,11 @@ class Hold:
     """Dropbox would refuse it; `reason` is for people."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bring:
+    """Bring all of its content here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ class Upload:
     replaces: Rev | None
 
 
-Call = CreateFolder | Delete | Move | Upload
+Call = Bring | CreateFolder | Delete | Move | Upload
 Step = Call | Done | After | Hold
 
 
@@ -124,9 +137,10 @@ def next_step(facts: Facts, *, in_cycle: bool = False) -> Step:
     """
     if facts.name is None:
         return _remove(facts, in_cycle)
-    reason = problem(facts.name)
-    if reason is not None:
-        return Hold(reason)
+    if facts.local_only and facts.missing:
+        return Bring()
+    if facts.local_only:
+        return _remove(facts, in_cycle)
     if facts.folder is None and in_cycle and facts.moved and facts.base is not None:
         # The folder it goes to waits for the name that it still has.
         return Move(_source(facts, facts.base), passing_place(facts.base, facts.ino))
@@ -143,6 +157,7 @@ def next_step(facts: Facts, *, in_cycle: bool = False) -> Step:
 
 
 def _remove(facts: Facts, in_cycle: bool) -> Step:
+    """It is to go from Dropbox."""
     if facts.base is None:
         return Done()
     if facts.removed_with is not None:
@@ -162,7 +177,7 @@ def _create(facts: Facts, target: RemotePath) -> Step:
         return CreateFolder(target) if facts.occupant is None else After(facts.occupant.ino)
     if facts.occupant is None:
         return Upload(target, None)
-    if facts.occupant.unlinked and facts.occupant.rev is not None:
+    if facts.occupant.leaving and facts.occupant.rev is not None:
         # A rename over an existing file: one commit, which keeps the file's history.
         return Upload(target, facts.occupant.rev)
     return After(facts.occupant.ino)

@@ -31,12 +31,8 @@ class FolderHandlers(pyfuse3.Operations):
     def _name(self, raw: pyfuse3.FileNameT) -> str:
         """A name from the kernel, fit for the tree."""
         name = decode_name(raw)
-        if len(name) > MAX_LENGTH:
+        if len(name) > MAX_LENGTH and len(raw) > MAX_LENGTH:
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise pyfuse3.FUSEError(errno.EILSEQ) from None
         return name
 
     async def _known(self, ino: int) -> Inode:
@@ -62,12 +58,7 @@ class FolderHandlers(pyfuse3.Operations):
         if name in (b".", b".."):
             at = context.tree.get(parent_inode)
             return self._given(at if name == b"." else context.tree.get(at.parent or ROOT_INO))
-        try:
-            text = self._name(name)
-        except pyfuse3.FUSEError as error:
-            if error.errno == errno.EILSEQ:
-                raise pyfuse3.FUSEError(errno.ENOENT) from None
-            raise
+        text = self._name(name)
         await self._known(parent_inode)
         inode = context.tree.child(parent_inode, text)
         keep = context.kernel.answered(parent_inode, text, None if inode is None else inode.name)

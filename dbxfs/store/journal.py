@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dbxfs.core.model import FileEntry, FolderEntry, Rev
 from dbxfs.core.names import fold
 from dbxfs.core.plan import Facts, Occupant
+from dbxfs.core.ranges import Ranges
 
 from . import inode as effects
 from .inode import FILE, Effect, Inode
@@ -72,19 +73,11 @@ class Journal:
     def facts(self, ino: int) -> Facts:
         """All that decides about the inode's next step."""
         inode = self._tree.get(ino)
-        base = self._tree.base_path(ino)
         if inode.parent is None:
-            return Facts(
-                ino=ino,
-                is_folder=inode.is_folder,
-                name=None,
-                base=base,
-                id=inode.id,
-                rev=self._shown_rev(inode),
-                removed_with=self._unlinked_folder(inode),
-                must_leave=self._linked_below(ino) if inode.is_folder else None,
-                successor=None if inode.is_folder else self._successor(inode),
-            )
+            return self._facts_to_go(inode, None)
+        if self._tree.is_local_only(inode):
+            return self._facts_to_go(inode, inode.name)
+        base = self._tree.base_path(ino)
         staged = self._database.execute("SELECT from_rev FROM staging WHERE ino = ?", ino)
         staging = staged.fetchone()
         return Facts(
@@ -103,13 +96,40 @@ class Journal:
             occupant=self._occupant(inode),
         )
 
+    def _facts_to_go(self, inode: Inode, name: str | None) -> Facts:
+        return Facts(
+            ino=inode.ino,
+            is_folder=inode.is_folder,
+            name=name,
+            parent=inode.parent,
+            base=self._tree.base_path(inode.ino),
+            id=inode.id,
+            rev=self._shown_rev(inode),
+            local_only=name is not None,
+            missing=name is not None and not inode.is_folder and self._is_missing(inode),
+            removed_with=self._unlinked_folder(inode) if name is None else None,
+            must_leave=self._linked_below(inode.ino) if inode.is_folder else None,
+            successor=None if inode.is_folder else self._successor(inode),
+        )
+
+    def _is_missing(self, inode: Inode) -> bool:
+        """Whether a part of the file's content is only on Dropbox."""
+        row = self._database.execute(
+            "SELECT base_limit, extents FROM staging WHERE ino = ?", inode.ino
+        ).fetchone()
+        if row is None:
+            return inode.size > 0
+        base_limit, extents = row
+        return bool(Ranges.from_bytes(extents).missing(0, base_limit))
+
     def _occupant(self, inode: Inode) -> Occupant | None:
         other = self._tree.select_one(
             "base_parent = ? AND base_key = ? AND ino != ?", inode.parent, inode.key, inode.ino
         )
         if other is None:
             return None
-        return Occupant(ino=other.ino, unlinked=other.parent is None, rev=self._shown_rev(other))
+        leaving = other.parent is None or self._tree.is_local_only(other)
+        return Occupant(ino=other.ino, leaving=leaving, rev=self._shown_rev(other))
 
     def _shown_rev(self, inode: Inode) -> Rev | None:
         """The revision of a file that programs have seen last."""
@@ -229,8 +249,15 @@ class Journal:
                     self._tree.drop_unused(gone)
 
     def give_up_delete(self, ino: int) -> list[Effect]:
-        """It changed elsewhere since it was deleted here: bring the entry back."""
+        """It changed elsewhere since it was deleted here: bring the entry back.
+
+        Where a version of it is kept here only, the two go separate ways.
+        """
         with self._database.transaction():
+            inode = self._tree.get(ino)
+            if inode.parent is not None:
+                self._tree.update(ino, **NO_BASE)
+                return self._restore_base(inode)
             made = self._tree.revive(ino)
         return [effects.Entry(parent, name, 0) for parent, name in made]
 
@@ -299,7 +326,7 @@ class Journal:
             self._tree.drop_unused(other.ino)
 
     def _restore_base(self, inode: Inode) -> list[Effect]:
-        """The commit became a conflicted copy: what Dropbox has at the old name gets an inode."""
+        """What Dropbox has at the old place is not this inode any more: it gets one of its own."""
         base = {
             name: getattr(inode, name)
             for name in (

@@ -18,13 +18,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from dbxfs.core.model import ROOT, FileEntry, RemotePath, Rev, join
-from dbxfs.core.names import fold
+from dbxfs.core.names import fold, problem
 from dbxfs.core.reconcile import conflicted_name
 
 from .database import Database
 from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, Content, Effect, Inode
 
 HOT_INODES = 8192
+
+BELOW = (
+    "WITH RECURSIVE below (ino) AS (SELECT ? UNION ALL"
+    " SELECT inode.ino FROM inode JOIN below ON inode.parent = below.ino) SELECT ino FROM below"
+)
+"""All that programs see in a folder, and the folder itself first."""
 
 
 class TreeError(OSError):
@@ -109,6 +115,18 @@ class Tree:
             names.append(inode.base_name)
             ino = inode.base_parent
         return _as_path(self.root, names)
+
+    def is_local_only(self, inode: Inode) -> bool:
+        """Whether it, or a folder that it is in, has a name that Dropbox does not take.
+
+        What Dropbox has under such a name all the same does not count.
+        """
+        at = inode
+        while at.ino != ROOT_INO and at.parent is not None:
+            if (at.base_key is None or at.moved) and problem(at.name) is not None:
+                return True
+            at = self.get(at.parent)
+        return False
 
     def is_below(self, ino: int, folder: int) -> bool:
         """Whether `ino` is `folder` or somewhere in it."""
@@ -213,13 +231,31 @@ class Tree:
                     raise TreeError(errno.EEXIST, "exists")
                 target = None
             now = self.clock()
+            was_local_only = inode.is_folder and self.is_local_only(inode)
             self.update(
                 inode.ino, parent=new_parent, name=new_name, key=fold(new_name), ctime_ns=now
             )
+            self._check_crossing(inode, was_local_only)
             self._touch(parent, now)
             self._touch(new_parent, now)
             self.mark_pending(inode.ino)
         return inode, target
+
+    def _check_crossing(self, inode: Inode, was_local_only: bool) -> None:
+        """A folder was moved: between what is kept here only and the rest that is no small thing.
+
+        Outwards, all that is in it is to be sent. Inwards, a folder that Dropbox has would have to
+        be brought here whole, and what others put there meanwhile with it; EXDEV makes mv(1) copy.
+        """
+        if not inode.is_folder:
+            return
+        local_only = self.is_local_only(self.get(inode.ino))
+        if local_only and inode.on_dropbox and not was_local_only:
+            self.forget_hot()
+            raise TreeError(errno.EXDEV, "Dropbox does not keep a folder of this name")
+        if was_local_only and not local_only:
+            for (ino,) in self.database.execute(BELOW, inode.ino).fetchall():
+                self.mark_pending(ino)
 
     def set_attributes(
         self, ino: int, *, mtime_ns: int | None = None, mode: int | None = None

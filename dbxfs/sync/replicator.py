@@ -182,10 +182,11 @@ class Replicator:
     def _break_circle(self, circle: list[int]) -> tuple[int, plan.Step]:
         """Who of those that wait for each other can give way, and by which step.
 
-        An unlinked folder rather than what has to leave it: that would still be in it.
+        A folder that is to go rather than what has to leave it: that would still be in it.
         """
-        for ino in sorted(circle, key=lambda ino: self._tree.get(ino).parent is not None):
-            step = plan.next_step(self._journal.facts(ino), in_cycle=True)
+        facts = [self._journal.facts(ino) for ino in circle]
+        for of in sorted(facts, key=lambda of: of.must_leave is None):
+            ino, step = of.ino, plan.next_step(of, in_cycle=True)
             if not isinstance(step, plan.After):
                 break
         return ino, step
@@ -212,7 +213,9 @@ class Replicator:
                 case plan.Hold(reason):
                     self._hold(ino, reason)
                     return False
-                case plan.Upload() | plan.CreateFolder() | plan.Delete() | plan.Move():
+                case (
+                    plan.Bring() | plan.Upload() | plan.CreateFolder() | plan.Delete() | plan.Move()
+                ):
                     await self._steps.carry_out(ino, step)
         except EndpointError as error:
             self._refused(ino, error)

@@ -94,6 +94,9 @@ class Steps:
         if isinstance(step, plan.Upload):
             await self._upload(ino, step)
             return
+        if isinstance(step, plan.Bring):
+            await self._bring(ino)
+            return
         async with self._turn:
             if self._still_next(ino, step):
                 with self._commit(ino):
@@ -191,6 +194,15 @@ class Steps:
         except EndpointError:
             return None
         return entry if fold(entry.path) == fold(step.target) else None
+
+    async def _bring(self, ino: int) -> None:
+        staged = self._staging.begin(self._tree.get(ino))
+        try:
+            with staged.reading(), self._commit(ino):
+                await self._uploader.fill(staged)
+                self._staging.record(staged)
+        finally:
+            self._staging.let_go(ino)
 
     async def _upload(self, ino: int, step: plan.Upload) -> None:
         staged = self._staging.get(ino)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dbxfs.core.model import FileId, RemotePath, Rev, join
 from dbxfs.core.names import MAX_LENGTH, marked, problem
 from dbxfs.core.plan import (
     After,
+    Bring,
     CreateFolder,
     Delete,
     Done,
@@ -34,10 +35,10 @@ OTHER_REV = Rev("0b2")
 ROOT_INO, INO, FOLDER_INO, OTHER = 1, 7, 3, 9
 
 OCCUPANTS = {
-    "a file that programs still have": Occupant(OTHER, unlinked=False, rev=OTHER_REV),
-    "an unlinked file": Occupant(OTHER, unlinked=True, rev=OTHER_REV),
-    "a folder that programs still have": Occupant(OTHER, unlinked=False, rev=None),
-    "an unlinked folder": Occupant(OTHER, unlinked=True, rev=None),
+    "a file that programs still have": Occupant(OTHER, leaving=False, rev=OTHER_REV),
+    "an unlinked file": Occupant(OTHER, leaving=True, rev=OTHER_REV),
+    "a folder that programs still have": Occupant(OTHER, leaving=False, rev=None),
+    "an unlinked folder": Occupant(OTHER, leaving=True, rev=None),
 }
 
 KNOWN = Facts(
@@ -233,24 +234,42 @@ def test_an_unlinked_file_leaves_the_call_to_its_successor() -> None:
     assert step(UNLINKED, successor=OTHER) == After(OTHER)
 
 
-# ---- Names that Dropbox refuses ----
+# ---- Names that Dropbox does not take ----
 
-REFUSED = ["", "a\\b", "a ", "x" * 256, "\udcff", "desktop.ini", ".DS_Store", "~$a.doc", "~a.tmp"]
-
-
-@pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize(
-    "facts",
-    [NEW, NEW_FOLDER, MOVED, dataclasses.replace(KNOWN, content=True)],
-    ids=["file", "folder", "moved", "changed"],
+HERE_ONLY = Facts(
+    ino=INO,
+    is_folder=False,
+    name=".~lock",
+    parent=FOLDER_INO,
+    base=PATH,
+    id=ID,
+    rev=REV,
+    local_only=True,
 )
+NEW_HERE = dataclasses.replace(HERE_ONLY, base=None, id=None, rev=None)
+
+
 @pytest.mark.parametrize("in_cycle", [False, True])
-def test_a_name_that_dropbox_refuses_is_held_with_the_reason(
-    facts: Facts, name: str, in_cycle: bool
-) -> None:
-    reason = problem(name)
-    assert reason
-    assert step(facts, in_cycle=in_cycle, name=name) == Hold(reason)
+def test_what_is_kept_here_only_is_never_sent(in_cycle: bool) -> None:
+    assert next_step(NEW_HERE, in_cycle=in_cycle) == Done()
+    folder = dataclasses.replace(NEW_HERE, is_folder=True)
+    assert next_step(folder, in_cycle=in_cycle) == Done()
+
+
+def test_what_is_kept_here_only_from_now_on_is_brought_here_before_it_is_deleted_there() -> None:
+    assert step(HERE_ONLY, missing=True) == Bring()
+    assert next_step(HERE_ONLY) == Delete(RemotePath(ID), REV)
+
+
+def test_what_is_kept_here_only_leaves_its_name_to_its_successor() -> None:
+    assert step(HERE_ONLY, successor=OTHER) == After(OTHER)
+    assert step(NEW, occupant=OCCUPANTS["an unlinked file"]) == Upload(PATH, OTHER_REV)
+
+
+def test_a_folder_that_is_kept_here_only_goes_after_what_is_in_it() -> None:
+    folder = dataclasses.replace(HERE_ONLY, is_folder=True, rev=None)
+    assert step(folder, must_leave=OTHER) == After(OTHER)
+    assert next_step(folder) == Delete(RemotePath(ID), None)
 
 
 # ---- For all facts ----
@@ -279,7 +298,9 @@ any_facts = st.builds(
     content=st.booleans(),
     from_rev=st.none() | revs,
     occupant=st.none()
-    | st.builds(Occupant, ino=numbers, unlinked=st.booleans(), rev=st.none() | revs),
+    | st.builds(Occupant, ino=numbers, leaving=st.booleans(), rev=st.none() | revs),
+    local_only=st.booleans(),
+    missing=st.booleans(),
     removed_with=st.none() | numbers,
     must_leave=st.none() | numbers,
     successor=st.none() | numbers,
@@ -290,7 +311,9 @@ any_facts = st.builds(
 def test_no_call_is_made_for_an_inode_with_nothing_pending(
     facts: Facts, name: str, base: RemotePath, in_cycle: bool
 ) -> None:
-    here = dataclasses.replace(facts, name=name, base=base, moved=False, content=False)
+    here = dataclasses.replace(
+        facts, name=name, base=base, moved=False, content=False, local_only=False
+    )
     assert isinstance(next_step(here, in_cycle=in_cycle), (Done, After, Hold))
     gone = dataclasses.replace(facts, name=None, base=None)
     assert next_step(gone, in_cycle=in_cycle) == Done()
@@ -300,6 +323,7 @@ def test_no_call_is_made_for_an_inode_with_nothing_pending(
 def test_a_call_goes_only_to_names_that_dropbox_takes_or_to_a_passing_place(
     facts: Facts, in_cycle: bool
 ) -> None:
+    assume(facts.local_only or facts.name is None or problem(facts.name) is None)
     made = next_step(facts, in_cycle=in_cycle)
     match made:
         case Upload(path=place) | CreateFolder(path=place) | Move(target=place):
@@ -308,7 +332,7 @@ def test_a_call_goes_only_to_names_that_dropbox_takes_or_to_a_passing_place(
             )
             assert out_of_the_way or problem(place.rpartition("/")[2]) is None
         case Delete():
-            assert facts.name is None
+            assert facts.name is None or (facts.local_only and not facts.missing)
 
 
 @given(any_facts, st.booleans())
@@ -321,9 +345,9 @@ def test_only_what_dropbox_has_is_moved_or_deleted(facts: Facts, in_cycle: bool)
 
 @given(any_facts, st.booleans())
 def test_a_linked_occupant_is_never_written_over(facts: Facts, in_cycle: bool) -> None:
-    holder = Occupant(OTHER, unlinked=False, rev=OTHER_REV)
+    holder = Occupant(OTHER, leaving=False, rev=OTHER_REV)
     new = dataclasses.replace(facts, base=None, occupant=holder)
-    assert isinstance(next_step(new, in_cycle=in_cycle), After | Hold | Done)
+    assert isinstance(next_step(new, in_cycle=in_cycle), After | Hold | Done | Bring)
 
 
 @given(paths, numbers)
@@ -393,7 +417,7 @@ def _work(base: dict[int, str], local: dict[int, str], ino: int) -> list[Move]:
             base=join(DOCS, base[ino]),
             id=FileId(f"id:{ino}"),
             moved=base[ino] != local[ino],
-            occupant=None if holder is None else Occupant(holder, unlinked=False, rev=REV),
+            occupant=None if holder is None else Occupant(holder, leaving=False, rev=REV),
         )
         made = next_step(facts)
         if isinstance(made, After) and made.ino in (*waiting, ino):

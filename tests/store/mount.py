@@ -156,6 +156,14 @@ class Mount:
         self.staging.abandon(gone.ino)
         return gone
 
+    def sent(self) -> dict[str, bytes | None]:
+        """What programs see, less what Dropbox does not take."""
+        return {
+            path: data
+            for path, data in self.paths().items()
+            if not self.tree.is_local_only(self.tree.get(self.ino(path)))
+        }
+
     def rmdir(self, path: str) -> Inode:
         """rmdir(2)."""
         return self.tree.rmdir(*self._split(path))
@@ -272,12 +280,15 @@ class Mount:
                 assert place == (None,) * 3 or None not in place, f"half a place: {inode}"
                 assert inode.base_key is None or inode.base_key == fold(str(inode.base_name))
             differs = inode.parent is None or inode.base_parent is None or inode.moved
-            if differs and inode.seen >= 0 and not self.tree.in_use(inode.ino):
+            kept = self.tree.in_use(inode.ino) or self.tree.is_local_only(inode)
+            if differs and inode.seen >= 0 and not kept:
                 assert self.journal.row(inode.ino), f"differs and is not pending: {inode}"
         for ino, file in self.database.execute("SELECT ino, file FROM staging").fetchall():
             assert self.tree.find(ino), f"staging of no inode: {ino}"
             assert (self.folder / "staging" / file).exists(), f"no staging file: {file}"
-            assert self.journal.row(ino) or self.tree.get(ino).parent is None, f"forgotten: {ino}"
+            inode = self.tree.get(ino)
+            kept = inode.parent is None or self.tree.is_local_only(inode)
+            assert kept or self.journal.row(ino), f"forgotten: {ino}"
         for row in self.journal.rows():
             assert self.tree.find(row.ino), f"journal row of no inode: {row}"
 
@@ -306,11 +317,19 @@ class Mount:
                     self._delete(ino, source, rev)
                 case plan.Move(source, target):
                     self._move(ino, source, target)
+                case plan.Bring():
+                    self._bring(ino)
                 case plan.Upload(path, replaces):
                     return self._upload(ino, path, replaces)
         except EndpointError:
             return False
         return True
+
+    def _bring(self, ino: int) -> None:
+        staged = self.staging.begin(self.tree.get(ino))
+        self.fill(staged)
+        self.staging.record(staged)
+        self.staging.let_go(ino)
 
     def _create_folder(self, ino: int, path: RemotePath) -> None:
         parent = self.tree.get(ino).parent
