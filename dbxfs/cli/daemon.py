@@ -173,7 +173,7 @@ async def _serve(
             account=database.get_meta("account") or "",
             root=options.folder,
         )
-        space = SpaceWatch(client, database, partial(_root_changed, database))
+        space = SpaceWatch(client, database, partial(_root_changed, database), replicator.retry)
         context = Context(
             tree=tree,
             staging=staging,
@@ -182,6 +182,9 @@ async def _serve(
             kernel=kernel,
             shown=Shown(options.uid, options.gid, options.fmask, options.dmask),
             space=space.known,
+            add_space=space.add,
+            journal=journal,
+            uploading=uploader.current,
             on_dropbox=_waiting(replicator) if options.sync_remote else None,
         )
         services = Services(

@@ -22,7 +22,7 @@ from .mountinfo import place
 from .older import warn_of_older_program
 from .options import UsageError, check_account
 from .socket import NoAnswerError, ask
-from .umount import progress_line, unmount
+from .umount import progress_line, refused_line, unmount
 
 ANSWER_TIMEOUT = 10.0
 
@@ -99,7 +99,7 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {reply['entries']} entries, listing {reply['listing']}"
         yield f"  {progress_line({**reply, 'trouble': None})}"
         for error in reply["errors"]:
-            yield f"  not on Dropbox: {error['path']}: {error['reason']}"
+            yield f"  {refused_line(error)}"
 
 
 @dbxfs.command()
@@ -122,7 +122,7 @@ def sync(mountpoint: Path, as_json: bool) -> None:
         click.echo(json.dumps({"errors": reply["errors"]}, indent=2))
     elif reply["errors"]:
         for error in reply["errors"]:
-            click.echo(f"not on Dropbox: {error['path']}: {error['reason']}", err=True)
+            click.echo(refused_line(error), err=True)
     if reply["errors"]:
         sys.exit(1)
 

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from dbxfs.core import refusals
+from dbxfs.core.names import shown_name
 from dbxfs.store.tree import TreeError
 
 if TYPE_CHECKING:
     from .daemon import Services
+
+TRIED_AGAIN = "it is tried again every few minutes, and at dbxfs sync"
 
 LISTED = 100
 """Pending entries and errors that are listed one by one."""
@@ -45,13 +49,21 @@ def progress(services: Services) -> dict[str, Any]:
 
 
 def errors(services: Services) -> list[dict[str, str]]:
-    """What Dropbox refused, with its reason."""
+    """What Dropbox refused, with its reason and what can be done about it."""
     held = [row for row in services.journal.rows() if row.error is not None]
-    return [{"path": _path(services, row.ino), "reason": row.error or ""} for row in held[:LISTED]]
+    return [
+        {
+            "path": _path(services, row.ino),
+            "reason": row.error or "",
+            "remedy": known.remedy if (known := refusals.find(row.code)) else TRIED_AGAIN,
+        }
+        for row in held[:LISTED]
+    ]
 
 
 def _path(services: Services, ino: int) -> str:
     try:
-        return services.tree.path(ino)
+        path = services.tree.path(ino)
     except TreeError:
         return f"(removed, inode {ino})"
+    return "/".join(map(shown_name, path.split("/")))

@@ -78,7 +78,7 @@ def wait_until_synced(mountpoint: Path) -> None:
     if isinstance(errors, list) and errors:
         click.echo(f"{len(errors)} changes are not on Dropbox and stay in the journal:", err=True)
         for error in errors:
-            click.echo(f"  {error['path']}: {error['reason']}", err=True)
+            click.echo(f"  {refused_line(error)}", err=True)
 
 
 def progress_line(reply: dict[str, object]) -> str:
@@ -91,6 +91,11 @@ def progress_line(reply: dict[str, object]) -> str:
         case {"path": path, "sent": int(sent), "size": int(size)} if size:
             line += f", {path} {100 * sent // size}% of {size / 1e6:.1f} MB"
     return line
+
+
+def refused_line(error: dict[str, str]) -> str:
+    """One line for what Dropbox has not taken."""
+    return f"not on Dropbox: {error['path']}: {error['reason']}; {error['remedy']}"
 
 
 def unmount_command() -> list[str]:

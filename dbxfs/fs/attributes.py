@@ -11,6 +11,7 @@ import trio
 
 from dbxfs.core.content_hash import BLOCK
 from dbxfs.core.model import Space
+from dbxfs.core.refusals import LARGEST_FILE
 from dbxfs.store.inode import FOLDER, Inode
 from dbxfs.store.staged import StagedFile
 
@@ -56,6 +57,16 @@ def _mode(context: Context, inode: Inode) -> int:
     if inode.read_only:
         bits &= ~0o222
     return kind | bits
+
+
+async def check_growth(context: Context, staged: StagedFile, size: int) -> None:
+    """Refuse what cannot fit on Dropbox, while the program can still be told: EFBIG, ENOSPC."""
+    if size > LARGEST_FILE:
+        raise pyfuse3.FUSEError(errno.EFBIG)
+    more = size - staged.size
+    fits = more <= 0 or await context.add_space(more)
+    if not fits and not context.tree.is_local_only(context.tree.get(staged.ino)):
+        raise pyfuse3.FUSEError(errno.ENOSPC)
 
 
 class AttributeHandlers(pyfuse3.Operations):
@@ -109,6 +120,7 @@ class AttributeHandlers(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EACCES)
         context = self.context
         staged = self._stage(inode)
+        await check_growth(context, staged, size)
         with staged.writing():
             await trio.to_thread.run_sync(staged.truncate, size, context.tree.clock())
         context.staging.record(staged)

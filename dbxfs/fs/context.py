@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dbxfs.core.model import Space
 from dbxfs.store.inode import Inode
+from dbxfs.store.journal import Journal
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Listing
@@ -37,5 +38,10 @@ class Context:
     shown: Shown
     space: Callable[[], Space | None]
     """What Dropbox said of its quota last."""
+    add_space: Callable[[int], Awaitable[bool]]
+    """A file is to become larger by some bytes: whether Dropbox has room for them."""
+    journal: Journal
+    uploading: Callable[[], int | None]
+    """The inode whose content is being sent."""
     on_dropbox: Callable[[Inode], Awaitable[None]] | None = None
     """With `sync=remote`: returns when Dropbox has the inode, raises what it refused."""

@@ -23,6 +23,7 @@ from dbxfs.api.errors import (
     Unauthorized,
     Unreachable,
 )
+from dbxfs.core import refusals
 from dbxfs.store.tree import TreeError
 from dbxfs.sync.fetcher import DamagedContentError
 from dbxfs.sync.replicator import NotSentError
@@ -44,10 +45,10 @@ def errno_of(error: BaseException) -> int:
             return errno.EACCES
         case EndpointError() if "not_found" in error.tags:
             return errno.ENOENT
-        case EndpointError() if "insufficient_space" in error.tags:
-            return errno.EDQUOT
-        case EndpointError() if "no_write_permission" in error.tags:
-            return errno.EACCES
+        case EndpointError() if known := refusals.find(refusals.code_of(error.tags)):
+            return known.errno
+        case NotSentError() if known := refusals.find(error.code):
+            return known.errno
         case OSError() if error.errno:
             return error.errno
         case sqlite3.OperationalError() if error.sqlite_errorcode == sqlite3.SQLITE_FULL:

@@ -20,6 +20,7 @@ from dbxfs.store.inode import Inode
 from dbxfs.store.staged import StagedFile
 from dbxfs.sync.fetcher import Version
 
+from .attributes import check_growth
 from .errors import errnos
 from .folders import FolderHandlers
 
@@ -152,6 +153,7 @@ class FileHandlers(FolderHandlers):
         context = self.context
         inode = context.tree.get(self._files[fh].ino)
         staged = self._stage(inode)
+        await check_growth(context, staged, off + len(buf))
         with staged.writing():
             return await trio.to_thread.run_sync(staged.write, off, buf, context.tree.clock())
 

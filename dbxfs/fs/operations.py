@@ -5,9 +5,10 @@ from __future__ import annotations
 from .attributes import AttributeHandlers
 from .context import Context
 from .files import FileHandlers
+from .xattrs import XattrHandlers
 
 
-class Operations(FileHandlers, AttributeHandlers):
+class Operations(FileHandlers, AttributeHandlers, XattrHandlers):
     """The file system that is given to pyfuse3."""
 
     supports_dot_lookup = True

@@ -22,9 +22,6 @@ from . import schema
 
 log = logging.getLogger(__name__)
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
-"""From version N to N + 1, each run in one transaction with the new `user_version`."""
-
 WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
 
 
@@ -75,9 +72,10 @@ class Database:
                 for statement in _statements(schema.CREATE):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-        for step in range(max(version, 1), schema.VERSION):
+        for step in range(version or schema.VERSION, schema.VERSION):
             with self.transaction():
-                MIGRATIONS[step](self._connection)
+                for statement in _statements(schema.MIGRATIONS[step]):
+                    self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {step + 1}")
         if version and self.get_meta("clean") != "1":
             (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -162,6 +160,15 @@ class Database:
         with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
             (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
         return int(rows)
+
+    def unsent(self) -> int:
+        """Bytes by which Dropbox's files grow when all that is pending is sent. As `count`."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
+            (size,) = connection.execute(
+                "SELECT coalesce(sum(max(0, inode.size - coalesce(inode.base_size, 0))), 0)"
+                " FROM journal JOIN staging USING (ino) JOIN inode USING (ino)"
+            ).fetchone()
+        return int(size)
 
     def checkpoint(self) -> None:
         """Move a grown log into the database file. Blocks: call it in a thread."""

@@ -30,6 +30,7 @@ class PendingRow:
     since_ns: int
     attempts: int
     error: str | None
+    code: str | None
 
 
 class Journal:
@@ -44,14 +45,14 @@ class Journal:
     def rows(self) -> list[PendingRow]:
         """All pending inodes, oldest first."""
         cursor = self._database.execute(
-            "SELECT seq, ino, since_ns, attempts, error FROM journal ORDER BY seq"
+            "SELECT seq, ino, since_ns, attempts, error, code FROM journal ORDER BY seq"
         )
         return [PendingRow(*row) for row in cursor]
 
     def row(self, ino: int) -> PendingRow | None:
         """What the journal has of one inode."""
         row = self._database.execute(
-            "SELECT seq, ino, since_ns, attempts, error FROM journal WHERE ino = ?", ino
+            "SELECT seq, ino, since_ns, attempts, error, code FROM journal WHERE ino = ?", ino
         ).fetchone()
         return PendingRow(*row) if row else None
 
@@ -60,9 +61,12 @@ class Journal:
         row = self._database.execute("SELECT 1 FROM journal WHERE error IS NULL LIMIT 1")
         return row.fetchone() is not None
 
-    def held(self) -> list[int]:
-        """The inodes that Dropbox has refused."""
-        rows = self._database.execute("SELECT ino FROM journal WHERE error IS NOT NULL")
+    def held(self, code: str | None = None) -> list[int]:
+        """The inodes that Dropbox has refused, of one kind or all."""
+        rows = self._database.execute(
+            "SELECT ino FROM journal WHERE error IS NOT NULL AND coalesce(code = ?1, ?1 IS NULL)",
+            code,
+        )
         return [ino for (ino,) in rows]
 
     def count(self) -> int:
@@ -172,15 +176,20 @@ class Journal:
             self._database.execute("DELETE FROM journal WHERE ino = ?", ino)
             self._tree.drop_unused(ino)
 
-    def refused(self, ino: int, reason: str) -> None:
-        """Dropbox refused it, or would: keep the work and the reason."""
+    def refused(self, ino: int, reason: str, code: str | None = None) -> None:
+        """Dropbox refused it, or would: keep the work, the reason and its code."""
         self._database.execute(
-            "UPDATE journal SET attempts = attempts + 1, error = ? WHERE ino = ?", reason, ino
+            "UPDATE journal SET attempts = attempts + 1, error = ?, code = ? WHERE ino = ?",
+            reason,
+            code,
+            ino,
         )
 
     def forgive(self) -> None:
         """Forget the refusals: everything is to be tried once more."""
-        self._database.execute("UPDATE journal SET error = NULL WHERE error IS NOT NULL")
+        self._database.execute(
+            "UPDATE journal SET error = NULL, code = NULL WHERE error IS NOT NULL"
+        )
 
     def sending(self, ino: int, content_hash: str) -> None:
         """A commit of this content is about to be tried."""

@@ -17,10 +17,10 @@ of some 40 MB in a million files and cost every query a second case.
 
 from __future__ import annotations
 
-VERSION = 1
-"""`PRAGMA user_version`; raise it together with a step in `database.MIGRATIONS`."""
+VERSION = 2
+"""`PRAGMA user_version`; raise it together with a step in `MIGRATIONS`."""
 
-CREATE = """
+_TABLES = """
 CREATE TABLE inode (
     -- The kernel's number. 1 is the root. AUTOINCREMENT: never used twice, so that a number that
     -- a program remembers cannot come to mean another file.
@@ -114,7 +114,9 @@ CREATE TABLE journal (
     error TEXT,
     -- The revision that programs have seen last, where Dropbox has had another one since and
     -- pending content hides it. A deletion names it, so that what nobody saw stays.
-    shown_rev TEXT
+    shown_rev TEXT,
+    -- What kind of refusal `error` is (core.refusals), where that is known.
+    code TEXT
 );
 
 CREATE TABLE superseded (
@@ -122,13 +124,6 @@ CREATE TABLE superseded (
     -- crawl can bring them late; they must not turn the clock back.
     token TEXT PRIMARY KEY,
     at_ns INTEGER NOT NULL
-) WITHOUT ROWID;
-
-CREATE TABLE moved (
-    -- Where Dropbox had a folder that our own moves have taken elsewhere since the feed was last
-    -- followed to its end: what was deleted in it before is told by this path (lower case).
-    path TEXT PRIMARY KEY,
-    ino INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE meta (
@@ -139,3 +134,17 @@ CREATE TABLE meta (
 
 INSERT INTO inode (ino, parent, name, key, kind, mtime_ns, ctime_ns) VALUES (1, 0, '', '', 1, 0, 0);
 """
+
+MOVED = """
+CREATE TABLE moved (
+    -- Where Dropbox had a folder that our own moves have taken elsewhere since the feed was last
+    -- followed to its end: what was deleted in it before is told by this path (lower case).
+    path TEXT PRIMARY KEY,
+    ino INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+CREATE = _TABLES + MOVED
+
+MIGRATIONS: dict[int, str] = {1: MOVED + "ALTER TABLE journal ADD COLUMN code TEXT;"}
+"""From version N to N + 1."""

@@ -364,7 +364,7 @@ class Tree:
         """The inode's local state has changed: the journal has it, its failures are forgiven."""
         self.database.execute(
             "INSERT INTO journal (ino, since_ns) VALUES (?, ?)"
-            " ON CONFLICT (ino) DO UPDATE SET attempts = 0, error = NULL",
+            " ON CONFLICT (ino) DO UPDATE SET attempts = 0, error = NULL, code = NULL",
             ino,
             self.clock(),
         )

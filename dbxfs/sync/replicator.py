@@ -28,8 +28,9 @@ from dbxfs.api.errors import (
     UnexpectedReply,
     Unreachable,
 )
-from dbxfs.core import plan
+from dbxfs.core import plan, refusals
 from dbxfs.core.backoff import delay
+from dbxfs.core.names import shown_name
 from dbxfs.store.journal import Journal
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
@@ -56,7 +57,14 @@ LOOK_AGAIN = 1.0
 
 
 class NotSentError(Exception):
-    """Dropbox does not have it, and `str()` says why; it stays in the journal."""
+    """Dropbox does not have it, and `str()` says why; it stays in the journal.
+
+    `code`: the kind of refusal (core.refusals), where that is known.
+    """
+
+    def __init__(self, reason: str, code: str | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class Replicator:
@@ -98,6 +106,11 @@ class Replicator:
         for row in self._journal.rows():
             self._put_off(row.ino, 0)
 
+    def retry(self, code: str) -> None:
+        """The cause of refusals of this kind may be gone."""
+        for ino in self._journal.held(code):
+            self._put_off(ino, 0)
+
     async def drained(self) -> None:
         """Return when nothing is left that can be sent; what Dropbox refuses again may remain."""
         self._staging.record_all()
@@ -114,7 +127,7 @@ class Replicator:
             if trouble is None and not self.running:
                 trouble = "Dropbox has not answered yet"
             if trouble is not None:
-                raise NotSentError(trouble)
+                raise NotSentError(trouble, row.code)
             with trio.move_on_after(LOOK_AGAIN):
                 await self._progress.wait()
 
@@ -197,7 +210,8 @@ class Replicator:
         if row is None:
             self._tree.mark_pending(first)
         elif row.error is not None:
-            self._hold(ino, f"waits for {self._tree.get(first).name!r}: {row.error}")
+            name = shown_name(self._tree.get(first).name)
+            self._hold(ino, f"waits for {name!r}: {row.error}", row.code)
             return False
         elif self._agenda.due(first) > trio.current_time() + self._settle:
             self._put_off(ino, FEED_FIRST)
@@ -263,11 +277,13 @@ class Replicator:
         if passing and failures <= FEED_TRIES:
             self._put_off(ino, FEED_FIRST * failures)
         else:
-            self._hold(ino, str(error))
+            code = refusals.code_of(getattr(error, "tags", ()))
+            known = refusals.find(code)
+            self._hold(ino, f"{known.reason} ({error})" if known else str(error), code)
 
-    def _hold(self, ino: int, reason: str) -> None:
+    def _hold(self, ino: int, reason: str, code: str | None = None) -> None:
         log.warning("inode %d stays here for now: %s", ino, reason)
-        self._journal.refused(ino, reason)
+        self._journal.refused(ino, reason, code)
         self._put_off(ino, HELD_AGAIN)
 
     def _failed(self, ino: int, error: DropboxError) -> None:

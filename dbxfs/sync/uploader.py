@@ -58,6 +58,10 @@ class Uploader:
         self._turn = turn
         self.progress: Progress | None = None
 
+    def current(self) -> int | None:
+        """The inode that is being sent."""
+        return None if self.progress is None else self.progress.ino
+
     async def fill(self, staged: StagedFile) -> None:
         """Bring in what nobody wrote from the version that it was made from."""
         while missing := staged.missing(0, staged.size):

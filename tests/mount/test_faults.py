@@ -6,13 +6,15 @@ done twice.
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.mount.agreement import difference, local_tree, remote_tree
-from tests.mount.mounted import Mounted, eventually
+from tests.mount.mounted import Mounted, eventually, refused
 
 TROUBLE = r"cannot be (followed|sent)|failed: |stays here for now|upload session"
 MIB = 1024 * 1024
@@ -202,23 +204,51 @@ def test_a_full_dropbox_is_told_and_loses_nothing(mounted: Mounted) -> None:
     assert mounted.server.paths() == ["/large", "/small"]
 
 
-def test_names_that_dropbox_refuses_stay_here_and_are_told(mounted: Mounted) -> None:
-    mounted.announce(TROUBLE)
-    (mounted.path / "desktop.ini").write_text("x")
-    (mounted.path / "ends with space ").write_text("y")
-    (mounted.path / "fine").write_text("z")
-    assert sorted(error["path"] for error in mounted.sync()) == [
-        "/desktop.ini",
-        "/ends with space ",
-    ]
-    assert mounted.server.paths() == ["/fine"]
-    assert (mounted.path / "desktop.ini").read_text() == "x"
-    mounted.remount()
-    assert (mounted.path / "ends with space ").read_text() == "y"
-    (mounted.path / "desktop.ini").unlink()
-    os.rename(mounted.path / "ends with space ", mounted.path / "no space")
+def test_what_cannot_fit_is_refused_when_it_is_written(mounted: Mounted) -> None:
+    mounted.server.control("quota", {"allocated": 100_000})
+    (mounted.path / "fits").write_bytes(bytes(90_000))
     assert mounted.sync() == []
-    assert mounted.server.paths() == ["/fine", "/no space"]
+    with refused(errno.ENOSPC):
+        (mounted.path / "large").write_bytes(bytes(20_000))
+    with (mounted.path / "hole").open("wb") as file, refused(errno.ENOSPC):
+        os.truncate(file.fileno(), 10**9)
+    (mounted.path / "small").write_bytes(bytes(9_000))
+    assert mounted.sync() == []
+    mounted.server.control("quota", {"allocated": 10**9})
+    assert mounted.sync() == []
+    (mounted.path / "large").write_bytes(bytes(20_000))
+    assert mounted.sync() == []
+    assert len(mounted.server.content("/large")) == 20_000
+
+
+def test_room_that_is_made_elsewhere_counts_at_once(mounted: Mounted) -> None:
+    mounted.server.edit([{"op": "write", "path": "/big", "text": "x" * 90_000}])
+    mounted.server.control("quota", {"allocated": 100_000})
+    assert mounted.sync() == []
+    with refused(errno.ENOSPC):
+        (mounted.path / "f").write_bytes(bytes(20_000))
+    mounted.server.edit([{"op": "delete", "path": "/big"}])
+    eventually(lambda: (mounted.path / "f").write_bytes(bytes(20_000)), 4, "room for the file")
+
+
+def test_names_that_dropbox_does_not_take_stay_here_and_nothing_is_wrong(mounted: Mounted) -> None:
+    names = [b"desktop.ini", b"ends with space ", b".~lock.a.odt#", b"latin \xe9", b"back\\slash"]
+    mount = os.fsencode(mounted.path)
+    for name in names:
+        with open(os.path.join(mount, name), "wb") as file:
+            file.write(name)
+    (mounted.path / "fine").write_text("z")
+    assert mounted.sync() == []
+    assert mounted.server.paths() == ["/fine"]
+    mounted.remount()
+    assert sorted(os.listdir(mount)) == sorted([*names, b"fine"])
+    for name in names:
+        path = os.path.join(mount, name)
+        assert Path(os.fsdecode(path)).read_bytes() == name
+        assert os.getxattr(path, "user.dbxfs.state") == b"local"
+        os.unlink(path)
+    assert mounted.sync() == []
+    assert os.listdir(mount) == [b"fine"]
 
 
 def test_a_rate_limit_on_uploads_stops_no_listing_and_no_read(mounted: Mounted) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
 
+from dbxfs.store import schema
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError
 
 
@@ -94,6 +96,51 @@ def test_a_truncated_or_flipped_database_is_called_damaged(path: Path) -> None:
             connection.close()
         with pytest.raises(DatabaseDamagedError):
             Database(path)
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+        return sorted(
+            (table, column[1])
+            for table in tables
+            for column in connection.execute(f"PRAGMA table_info({table})")
+        )
+
+
+def as_version_1(path: Path) -> None:
+    """Make a new database what the first version would have left."""
+    Database(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE moved")
+        connection.execute("DROP TABLE journal")
+        connection.execute(
+            "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL"
+            " UNIQUE REFERENCES inode (ino), since_ns INTEGER NOT NULL, attempts INTEGER NOT NULL"
+            " DEFAULT 0, error TEXT, shown_rev TEXT)"
+        )
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+
+def test_a_database_of_the_first_version_becomes_one_of_this(path: Path, tmp_path: Path) -> None:
+    as_version_1(path)
+    Database(path).close()
+    Database(tmp_path / "new.db").close()
+    assert schema_of(path) == schema_of(tmp_path / "new.db")
+
+
+def test_a_migration_that_fails_halfway_leaves_the_old_version(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_version_1(path)
+    before = schema_of(path)
+    monkeypatch.setitem(schema.MIGRATIONS, 1, f"{schema.MIGRATIONS[1]} INSERT INTO nowhere;")
+    with pytest.raises(sqlite3.OperationalError):
+        Database(path)
+    assert schema_of(path) == before
+    monkeypatch.undo()
+    Database(path).close()
 
 
 def test_a_later_version_is_refused_by_name_and_left_alone(path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Extended attributes: what dbxfs knows of a file, for getfattr(1) and for scripts.
+
+The names are part of the outside interface. They are computed when they are asked for and cannot
+be set. Names of other namespaces than "user" are refused with ENOTSUP, which ls(1) remembers for
+the whole file system and asks no more.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Sequence
+
+import pyfuse3
+
+from dbxfs.store.inode import ROOT_INO, Inode
+
+from .context import Context
+from .errors import errnos
+
+PREFIX = b"user.dbxfs."
+
+_CONFLICT = re.compile(r"\((?:.*\s)?conflicted copy(?:\s.*)?\)")
+"""How Dropbox and we mark a file's other version in its name."""
+
+
+def state(context: Context, inode: Inode) -> str:
+    """Where the inode stands: synced, pending, uploading, error, local or conflict."""
+    row = context.journal.row(inode.ino)
+    if context.tree.is_local_only(inode):
+        return "local"
+    if row is not None and row.error is not None:
+        return "error"
+    if context.uploading() == inode.ino:
+        return "uploading"
+    staged = context.staging.peek(inode.ino)
+    if row is not None or (staged is not None and staged.dirty):
+        return "pending"
+    return "conflict" if _CONFLICT.search(inode.name) else "synced"
+
+
+def values(context: Context, inode: Inode) -> dict[str, str]:
+    """All attributes of the inode that have a value."""
+    row = context.journal.row(inode.ino)
+    found = {
+        "state": state(context, inode),
+        "error": None if row is None else row.error,
+        "id": inode.id,
+        "rev": inode.rev if inode.on_dropbox else None,
+        "content_hash": inode.hash if inode.on_dropbox else None,
+    }
+    if inode.ino == ROOT_INO:
+        del found["state"]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class XattrHandlers(pyfuse3.Operations):
+    """getxattr, listxattr, setxattr, removexattr."""
+
+    context: Context
+
+    @errnos
+    async def getxattr(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
+    ) -> bytes:
+        """getxattr(2)."""
+        if not name.startswith(b"user."):
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
+        value = None
+        if name.startswith(PREFIX):
+            known = values(self.context, self.context.tree.get(inode))
+            value = known.get(name[len(PREFIX) :].decode("utf-8", "replace"))
+        if value is None:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return value.encode("utf-8", "replace")
+
+    @errnos
+    async def listxattr(
+        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
+    ) -> Sequence[pyfuse3.XAttrNameT]:
+        """listxattr(2)."""
+        known = values(self.context, self.context.tree.get(inode))
+        return [pyfuse3.XAttrNameT(PREFIX + name.encode()) for name in known]
+
+    @errnos
+    async def setxattr(
+        self,
+        inode: pyfuse3.InodeT,
+        name: pyfuse3.XAttrNameT,
+        value: bytes,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """setxattr(2): ours are not to be set, others are not kept."""
+        raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
+
+    @errnos
+    async def removexattr(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """removexattr(2)."""
+        raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
