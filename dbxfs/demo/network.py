@@ -71,10 +71,12 @@ class Link:
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """Something that goes wrong with calls of `route` ("*": all). `count` None: for ever.
 
-    `fired` and `skipped` count the calls that it hit and let pass.
+    "stall" never answers and does nothing, "unanswered" does the work and never answers.
+    `fired` and `skipped` count the calls that it hit and let pass; `done` those that it hit and
+    whose work was done all the same.
     """
 
-    kind: Literal["error", "reset", "stall", "truncate", "garbage", "lost_reply"]
+    kind: Literal["error", "reset", "stall", "truncate", "garbage", "lost_reply", "unanswered"]
     route: str = "*"
     status: int = 503
     reason: str = "too_many_requests"
@@ -84,6 +86,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     probability: float = 1.0
     fired: int = 0
     skipped: int = 0
+    done: int = 0
 
     def strikes(self, route: str) -> bool:
         """Whether this call is hit; counts."""
@@ -153,9 +156,13 @@ class Network:
             await _send_error(fault, passage.send)
         elif fault.kind == "reset":
             await passage.cut(hard=True)
-        elif fault.kind == "lost_reply":
+        elif fault.kind in ("lost_reply", "unanswered"):
             await self._app(scope, passage.receive, _swallow)
-            await passage.cut(hard=True)
+            fault.done += 1
+            if fault.kind == "unanswered":
+                await passage.wait_for_disconnect()
+            else:
+                await passage.cut(hard=True)
         elif fault.kind == "stall" and not is_download:
             await passage.wait_for_disconnect()
         elif fault.kind == "garbage" and not is_download:

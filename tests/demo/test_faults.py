@@ -60,6 +60,17 @@ async def test_a_lost_reply_leaves_the_work_done(wired: Client) -> None:
     assert await wired.download("/a") == BIG
 
 
+async def test_an_unanswered_call_is_done_and_says_so(wired: Client) -> None:
+    """So that a test can wait until the work is done and nobody has been told of it."""
+    await wired.control("faults", [{"kind": "unanswered", "count": 1}])
+    wired.http.timeout = httpx.Timeout(0.3)
+    with pytest.raises(httpx.ReadTimeout):
+        await wired.content("files/upload", {"path": "/a"}, BIG)
+    (state,) = await wired.control("faults")
+    assert (state["fired"], state["done"]) == (1, 1)
+    assert await wired.download("/a") == BIG
+
+
 async def test_the_retry_of_an_append_whose_reply_was_lost_is_told_its_offset(
     wired: Client,
 ) -> None:
