@@ -162,6 +162,9 @@ class RemoteChanges:
             return
         parent, key = self._place_of(entry.path)
         known = self._tree.select_one("id = ?", entry.id)
+        if known is not None and self._is_replaced(known, entry, parent, key):
+            self._hand_over(known)
+            known = None
         if known is not None and self._places.is_below(parent, known.ino):
             # Its place went to another folder, of which we have not been told.
             self._tree.update(known.ino, id=None)
@@ -180,6 +183,26 @@ class RemoteChanges:
     def _is_same_folder(self, inode: Inode, entry: FileEntry | FolderEntry) -> bool:
         """A folder that is reported where one stands: it stays, its children with it."""
         return inode.is_folder and isinstance(entry, FolderEntry)
+
+    def _is_replaced(
+        self, inode: Inode, entry: FileEntry | FolderEntry, parent: int, key: str
+    ) -> bool:
+        """Whether the entry is our own commit of a file that was renamed over this one.
+
+        Its reply was lost: here the identity is still that of the inode that was replaced.
+        """
+        if inode.parent is not None or not isinstance(entry, FileEntry):
+            return False
+        new = self._tree.select_one(
+            "parent = ? AND key = ? AND kind = ? AND base_parent IS NULL", parent, key, FILE
+        )
+        return new is not None and self._was_sent(new, entry)
+
+    def _hand_over(self, inode: Inode) -> None:
+        """An unlinked inode's identity is another's now: nothing is left to delete."""
+        self._tree.update(inode.ino, **NO_BASE)
+        self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
+        self._tree.drop_unused(inode.ino)
 
     def _add(self, entry: FileEntry | FolderEntry, parent: int, key: str) -> None:
         self._revive(parent)

@@ -806,6 +806,24 @@ def test_a_lost_reply_is_recognised_in_the_feed(mount: Mount, dropbox: FakeDropb
     assert dropbox.tree() == {"/f": b"sent"}
 
 
+def test_regression_a_save_by_rename_whose_reply_was_lost_is_recognised_in_the_feed(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    """It came back as somebody's change of the file that was renamed over, and made a copy."""
+    dropbox.write("/f", b"before")
+    mount.follow()
+    mount.write("/temporary", b"saved")
+    mount.rename("/temporary", "/f")
+    ino = mount.ino("/f")
+    mount.journal.sending(ino, content_hash(b"saved"))
+    dropbox.write("/f", b"saved")
+    mount.restart()
+    mount.follow()
+    mount.settle()
+    assert mount.paths() == dropbox.tree() == {"/f": b"saved"}
+    assert mount.ino("/f") == ino
+
+
 def test_after_a_lost_reply_a_later_edit_is_made_from_our_own_commit(
     mount: Mount, dropbox: FakeDropbox
 ) -> None:
