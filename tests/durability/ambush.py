@@ -12,12 +12,14 @@ transitions that somebody thought of, and the server sees all that matters: what
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
 from tests.mount.agreement import difference, local_tree, remote_tree
-from tests.mount.mounted import Mounted, eventually
+from tests.mount.mounted import Mounted, eventually, run_in_background
 
 MIB = 1024 * 1024
 
@@ -52,6 +54,11 @@ EXPECTED = (
 
 CAUGHT_WITHIN = 20.0
 
+KILLS = int(os.environ.get("DBXFS_KILLS", "12"))
+"""How many random kills."""
+THOROUGH = KILLS >= 100
+"""Whether there is time for what says little more than something else does."""
+
 Operation = Callable[[Path], object]
 
 
@@ -75,6 +82,18 @@ class Twins:
             else:
                 ends.append(None)
         assert ends[0] == ends[1], f"the plain folder gave {ends[0]}, the mount {ends[1]}"
+
+    def clear(self) -> None:
+        """Remove everything that is there."""
+
+        def work(root: Path) -> None:
+            for path in list(root.iterdir()):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+        self.do(work)
 
     def settle(self, within: float = 60) -> None:
         """Nothing in the way any more: both sides must come to agree, and with the plain folder."""
@@ -120,8 +139,13 @@ def held(mounted: Mounted) -> list[str]:
     return [fault["route"] for fault in faults if fault[counter[fault["kind"]]]]
 
 
-def wait_held(mounted: Mounted) -> str | None:
-    """The route of the request that is held; None when all is sent without one."""
+def wait_held(mounted: Mounted, *, hurry: bool = False) -> str | None:
+    """The route of the request that is held; None when all is sent without one.
+
+    `hurry`: what programs have just done is sent without the settle delay.
+    """
+    if hurry:
+        run_in_background(lambda: mounted.sync(CAUGHT_WITHIN))
 
     def either() -> list[str | None]:
         found: list[str | None] = [*held(mounted)]

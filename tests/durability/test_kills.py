@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tests.durability.ambush import (
     MIB,
     MOMENTS,
     SESSION,
+    THOROUGH,
     WRITES,
     Moment,
     Operation,
@@ -25,12 +25,14 @@ from tests.durability.ambush import (
     hold,
     wait_held,
 )
-from tests.mount.mounted import Mounted
 
 pytestmark = [pytest.mark.timeout(150), pytest.mark.hangs_after(120)]
 
 LARGE = bytes(range(256)) * 40 * 1024
 """10 MiB: an upload session of two parts."""
+
+KILLED: tuple[Moment, ...] = MOMENTS if THOROUGH else ("after",)
+"""A kill before the request's work is like one before the request, which is always there."""
 
 
 @dataclass(frozen=True)
@@ -104,43 +106,33 @@ CASES = {
 }
 
 
-@pytest.fixture
-def twins(mounted: Mounted, tmp_path: Path) -> Iterator[Twins]:
-    """A mount, and a plain folder that holds the same few files, which Dropbox has too."""
-    twins = Twins(mounted, tmp_path)
+def begin(root: Path) -> None:
+    """What each case finds, and Dropbox has."""
+    (root / "d" / "deep").mkdir(parents=True)
+    for name in ("one", "two", "d/three", "d/deep/four"):
+        (root / name).write_bytes(name.encode())
+    (root / "large").write_bytes(LARGE[::-1])
 
-    def begin(root: Path) -> None:
-        (root / "d" / "deep").mkdir(parents=True)
-        for name in ("one", "two", "d/three", "d/deep/four"):
-            (root / name).write_bytes(name.encode())
-        (root / "large").write_bytes(LARGE[::-1])
 
-    twins.do(begin)
+@pytest.mark.parametrize("name", CASES)
+def test_a_kill_at_a_request_loses_nothing_and_does_nothing_twice(twins: Twins, name: str) -> None:
+    """Killed before the first request, and each time when it comes back and is at that request."""
+    case, mounted = CASES[name], twins.mounted
+    twins.clear()
+    twins.do(lambda root: begin(root / name))
     twins.settle()
-    yield twins
-    mounted.server.faults()
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_kill_at_a_request_loses_nothing_and_does_nothing_twice(
-    twins: Twins, case: Case, moment: Moment
-) -> None:
-    hold(twins.mounted, moment, [case.route], [case.skip])
-    twins.do(case.work)
-    assert wait_held(twins.mounted) == case.route, "the work takes another way"
-    twins.kill_and_start()
-    twins.check_local()
-    twins.settle()
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_kill_between_close_and_the_first_request_loses_nothing(twins: Twins, case: Case) -> None:
-    twins.mounted.server.reset_counters()
-    twins.do(case.work)
-    twins.mounted.kill()
-    made = twins.mounted.server.counters()["requests"]
+    mounted.server.reset_counters()
+    twins.do(lambda root: case.work(root / name))
+    mounted.kill()
+    made = mounted.server.counters()["requests"]
     assert not made.keys() & set(WRITES), "too late to test anything"
-    twins.mounted.start()
+    for moment in KILLED:
+        hold(mounted, moment, [case.route], [case.skip])
+        mounted.start()
+        twins.check_local()
+        assert wait_held(mounted) == case.route, "the work takes another way"
+        mounted.kill()
+    mounted.server.faults()
+    mounted.start()
     twins.check_local()
     twins.settle()
