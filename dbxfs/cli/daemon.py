@@ -36,6 +36,7 @@ from dbxfs.store.blocks import BlockCache
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError
 from dbxfs.store.inode import Inode
 from dbxfs.store.journal import Journal
+from dbxfs.store.recovery import mend_staging, rescue
 from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staging import Staging
@@ -110,7 +111,7 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
 
 
 def open_database(folders: Folders) -> Database:
-    """The mount's database; a damaged one is set aside and a new one begun."""
+    """The mount's database; a damaged one is set aside, and what Dropbox lacks is saved from it."""
     try:
         return Database(folders.database)
     except DatabaseDamagedError as error:
@@ -120,13 +121,25 @@ def open_database(folders: Folders) -> Database:
             file = folders.database.with_name(folders.database.name + suffix)
             if file.exists():
                 file.rename(aside.with_name(aside.name + suffix))
-        return Database(folders.database)
+        database = Database(folders.database)
+        try:
+            saved = rescue(aside, database)
+            log.warning(
+                "%d changes and the content of %d files were saved from it",
+                saved.changes,
+                saved.files,
+            )
+        except sqlite3.DatabaseError as failure:
+            log.error("no changes could be saved from it: %s", failure)  # noqa: TRY400
+        return database
 
 
 def _tidy(tree: Tree, staging: Staging, folders: Folders) -> None:
     """What a daemon that died has left behind: nobody holds anything open now."""
     for path in staging.recover_strays(folders.recovered):
         log.warning("bytes without a place in the tree are kept in %s", path)
+    for loss in mend_staging(tree, staging, folders.staging, folders.recovered):
+        log.error("after a crash: %s", loss)
     for ino in tree.unused():
         tree.drop_unused(ino)
 

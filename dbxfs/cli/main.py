@@ -100,6 +100,8 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {progress_line({**reply, 'trouble': None})}"
         for error in reply["errors"]:
             yield f"  {refused_line(error)}"
+        for path in reply["recovered"]:
+            yield f"  bytes of an unknown file, put aside after a crash: {path}"
 
 
 @dbxfs.command()

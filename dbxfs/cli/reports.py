@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from dbxfs.core import refusals
-from dbxfs.core.names import shown_name
-from dbxfs.store.tree import TreeError
 
 if TYPE_CHECKING:
     from .daemon import Services
@@ -22,6 +21,7 @@ LISTED = 100
 async def status(services: Services) -> dict[str, Any]:
     """All that `dbxfs status --json` prints of one mount."""
     entries = await trio.to_thread.run_sync(services.tree.database.count, "inode")
+    recovered = await trio.to_thread.run_sync(_names_in, services.folders.recovered)
     return {
         "mountpoint": str(services.options.mountpoint),
         "account": "demo" if services.options.demo else services.options.account,
@@ -31,7 +31,13 @@ async def status(services: Services) -> dict[str, Any]:
         "cache_dir": str(services.folders.cache),
         **progress(services),
         "errors": errors(services),
+        "recovered": recovered,
     }
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Files that were put aside since no entry is known for them. Blocks."""
+    return sorted(map(str, folder.iterdir()))[:LISTED] if folder.is_dir() else []
 
 
 def progress(services: Services) -> dict[str, Any]:
@@ -44,7 +50,11 @@ def progress(services: Services) -> dict[str, Any]:
         "pending": services.journal.count(),
         "uploading": None
         if upload is None
-        else {"path": _path(services, upload.ino), "sent": upload.sent, "size": upload.size},
+        else {
+            "path": services.tree.shown_path(upload.ino),
+            "sent": upload.sent,
+            "size": upload.size,
+        },
     }
 
 
@@ -53,17 +63,9 @@ def errors(services: Services) -> list[dict[str, str]]:
     held = [row for row in services.journal.rows() if row.error is not None]
     return [
         {
-            "path": _path(services, row.ino),
+            "path": services.tree.shown_path(row.ino),
             "reason": row.error or "",
             "remedy": known.remedy if (known := refusals.find(row.code)) else TRIED_AGAIN,
         }
         for row in held[:LISTED]
     ]
-
-
-def _path(services: Services, ino: int) -> str:
-    try:
-        path = services.tree.path(ino)
-    except TreeError:
-        return f"(removed, inode {ino})"
-    return "/".join(map(shown_name, path.split("/")))

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from dbxfs.core.model import ROOT, FileEntry, RemotePath, Rev, join
-from dbxfs.core.names import fold, problem
+from dbxfs.core.names import fold, problem, shown_name
 from dbxfs.core.reconcile import conflicted_name
 
 from .database import Database
@@ -104,6 +104,13 @@ class Tree:
             names.append(inode.name)
             ino = inode.parent
         return _as_path(ROOT, names)
+
+    def shown_path(self, ino: int) -> str:
+        """The local place for messages."""
+        try:
+            return "/".join(map(shown_name, self.path(ino).split("/")))
+        except TreeError:
+            return f"(removed, inode {ino})"
 
     def base_path(self, ino: int) -> RemotePath | None:
         """Where Dropbox has it, from its own root; None: nowhere."""

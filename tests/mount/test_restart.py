@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,8 @@ MIB = 1024 * 1024
 
 AWAY = r"cannot be (followed|sent)|failed: "
 """What the daemon may say when its server is away."""
+DAMAGE = r"database is damaged|not all of|were saved from it|bytes without a place"
+"""What it says when its database is damaged."""
 
 
 @pytest.fixture
@@ -334,8 +339,44 @@ def test_a_reader_that_waits_for_the_network_can_be_interrupted(tree: Mounted) -
 # ---- The database ----
 
 
+def test_a_database_beyond_rescue_takes_no_unsent_bytes_with_it(tree: Mounted) -> None:
+    tree.announce(DAMAGE, AWAY)
+    tree.server.stop()
+    (tree.path / "unsent").write_text("unsent bytes")
+    tree.kill()
+    for suffix in ("", "-wal"):
+        (tree.state / f"tree.db{suffix}").write_bytes(b"\xa5" * 8192)
+    tree.server.start()
+    tree.start()
+    tree.sync()
+    assert difference(local_tree(tree.path), remote_tree(tree.server)) == []
+    (kept,) = tree.status()["recovered"]
+    assert Path(kept).read_text() == "unsent bytes"
+    assert kept in tree.dbxfs("status", str(tree.path)).stdout
+    Path(kept).unlink()
+
+
+def test_pending_work_outlives_a_damaged_tree(tree: Mounted) -> None:
+    tree.announce(DAMAGE, AWAY)
+    tree.sync()
+    tree.server.stop()
+    (tree.path / "unsent").write_text("unsent bytes")
+    tree.unmount()
+    with contextlib.closing(sqlite3.connect(tree.state / "tree.db")) as database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET rootpage = 99999 WHERE name = 'inode_id'")
+        database.execute("UPDATE meta SET value = '0' WHERE key = 'clean'")
+        database.commit()
+    tree.server.start()
+    tree.start()
+    assert tree.sync() == []
+    assert tree.server.content("/unsent") == b"unsent bytes"
+    assert difference(local_tree(tree.path), remote_tree(tree.server)) == []
+    assert tree.status()["recovered"] == []
+
+
 def test_a_damaged_database_is_set_aside_and_rebuilt(tree: Mounted) -> None:
-    tree.announce("the database is damaged")
+    tree.announce(DAMAGE)
     tree.unmount()
     database = tree.state / "tree.db"
     size = database.stat().st_size

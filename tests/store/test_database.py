@@ -135,7 +135,9 @@ def test_a_migration_that_fails_halfway_leaves_the_old_version(
 ) -> None:
     as_version_1(path)
     before = schema_of(path)
-    monkeypatch.setitem(schema.MIGRATIONS, 1, f"{schema.MIGRATIONS[1]}\nINSERT INTO nowhere VALUES (1);")
+    monkeypatch.setitem(
+        schema.MIGRATIONS, 1, f"{schema.MIGRATIONS[1]}\nINSERT INTO nowhere VALUES (1);"
+    )
     with pytest.raises(sqlite3.OperationalError):
         Database(path)
     assert schema_of(path) == before
