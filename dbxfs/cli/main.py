@@ -21,8 +21,9 @@ from .folders import mounts, socket_of
 from .mountinfo import place
 from .older import warn_of_older_program
 from .options import UsageError, check_account
+from .progress import meter, progress_line, refused_line
 from .socket import NoAnswerError, ask
-from .umount import progress_line, refused_line, unmount
+from .umount import unmount
 
 ANSWER_TIMEOUT = 10.0
 
@@ -98,6 +99,8 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {'online' if reply['online'] else 'offline: ' + reply['trouble']}"
         yield f"  {reply['entries']} entries, listing {reply['listing']}"
         yield f"  {progress_line({**reply, 'trouble': None})}"
+        if reply["local"]:
+            yield f"  {reply['local']} files with names that Dropbox does not take are kept here"
         for error in reply["errors"]:
             yield f"  {refused_line(error)}"
         for path in reply["recovered"]:
@@ -111,15 +114,13 @@ def sync(mountpoint: Path, as_json: bool) -> None:
     """Return when MOUNTPOINT and Dropbox agree; 1 when something could not be sent."""
     reply: dict[str, Any] = {}
     well = time.monotonic()
-    for reply in ask(_socket(mountpoint), "sync"):
-        if not reply.get("trouble"):
-            well = time.monotonic()
-        elif time.monotonic() - well > OFFLINE_PATIENCE:
-            raise NoAnswerError(f"{reply['trouble']}; what is not sent stays in the journal")
-        if sys.stderr.isatty() and not reply.get("done"):
-            click.echo(f"\r\033[K{progress_line(reply)}", err=True, nl=False)
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", err=True, nl=False)
+    with meter() as bar:
+        for reply in ask(_socket(mountpoint), "sync"):
+            bar.show(reply)
+            if not reply.get("trouble"):
+                well = time.monotonic()
+            elif time.monotonic() - well > OFFLINE_PATIENCE:
+                raise NoAnswerError(f"{reply['trouble']}; what is not sent stays in the journal")
     if as_json:
         click.echo(json.dumps({"errors": reply["errors"]}, indent=2))
     elif reply["errors"]:

@@ -29,7 +29,7 @@ async def status(services: Services) -> dict[str, Any]:
         "entries": entries - 1,
         "state_dir": str(services.folders.state),
         "cache_dir": str(services.folders.cache),
-        **progress(services),
+        **await progress(services),
         "errors": errors(services),
         "recovered": recovered,
     }
@@ -40,14 +40,18 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(map(str, folder.iterdir()))[:LISTED] if folder.is_dir() else []
 
 
-def progress(services: Services) -> dict[str, Any]:
+async def progress(services: Services) -> dict[str, Any]:
     """How much is still to be sent, and whether it can be."""
+    backlog = await trio.to_thread.run_sync(services.tree.database.backlog)
     upload = services.uploader.progress
     trouble = services.feed.trouble or services.replicator.trouble
     return {
         "online": trouble is None,
         "trouble": trouble,
-        "pending": services.journal.count(),
+        "pending": backlog.changes,
+        "held": backlog.held,
+        "local": backlog.local,
+        "bytes": max(0, backlog.size - (upload.sent if upload else 0)),
         "uploading": None
         if upload is None
         else {

@@ -102,8 +102,10 @@ async def _sync(services: Services, reply: Reply) -> None:
             with trio.move_on_after(PROGRESS_EVERY):
                 await finished.wait()
             if not finished.is_set():
-                await reply(reports.progress(services))
-    await reply({**reports.progress(services), "errors": reports.errors(services), "done": True})
+                await reply(await reports.progress(services))
+    await reply(
+        {**await reports.progress(services), "errors": reports.errors(services), "done": True}
+    )
 
 
 def _peer(stream: trio.SocketStream) -> int:

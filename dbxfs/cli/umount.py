@@ -18,6 +18,7 @@ import click
 
 from .folders import daemon_of, socket_of
 from .mountinfo import DROPBOX, mounted_type, place
+from .progress import meter, progress_line, refused_line
 from .socket import NoAnswerError, ask
 
 FAILURE = 32
@@ -63,39 +64,19 @@ def wait_until_synced(mountpoint: Path) -> None:
     socket = socket_of(mountpoint)
     if socket is None:
         raise NoAnswerError(f"no dbxfs is known to be mounted on {mountpoint}")
-    shown = sys.stderr.isatty()
     reply: dict[str, object] = {}
     told = False
-    for reply in ask(socket, "sync"):
-        if shown:
-            click.echo(f"\r\033[K{progress_line(reply)}", err=True, nl=False)
-        elif reply.get("trouble") and not told:
-            told = True
-            click.echo(f"waiting (--now does not): {progress_line(reply)}", err=True)
-    if shown:
-        click.echo("\r\033[K", err=True, nl=False)
+    with meter() as bar:
+        for reply in ask(socket, "sync"):
+            bar.show(reply)
+            if reply.get("trouble") and not told and not bar.visible:
+                told = True
+                click.echo(f"waiting (--now does not): {progress_line(reply)}", err=True)
     errors = reply.get("errors")
     if isinstance(errors, list) and errors:
         click.echo(f"{len(errors)} changes are not on Dropbox and stay in the journal:", err=True)
         for error in errors:
             click.echo(f"  {refused_line(error)}", err=True)
-
-
-def progress_line(reply: dict[str, object]) -> str:
-    """One line that says how much is left."""
-    pending = reply.get("pending", 0)
-    line = f"{pending} change{'' if pending == 1 else 's'} left"
-    if reply.get("trouble"):
-        line += f" (offline: {reply['trouble']})"
-    match reply.get("uploading"):
-        case {"path": path, "sent": int(sent), "size": int(size)} if size:
-            line += f", {path} {100 * sent // size}% of {size / 1e6:.1f} MB"
-    return line
-
-
-def refused_line(error: dict[str, str]) -> str:
-    """One line for what Dropbox has not taken."""
-    return f"not on Dropbox: {error['path']}: {error['reason']}; {error['remedy']}"
 
 
 def unmount_command() -> list[str]:

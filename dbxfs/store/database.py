@@ -16,6 +16,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import schema
@@ -31,6 +32,19 @@ class DatabaseDamagedError(Exception):
 
 class DatabaseNewerError(Exception):
     """The file was written by a later version of dbxfs; it must not be touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What Dropbox does not have."""
+
+    changes: int
+    held: int
+    """Those that Dropbox has refused."""
+    size: int
+    """Bytes of the files that are to be sent."""
+    local: int
+    """Files that are not to be sent at all."""
 
 
 class Database:
@@ -160,6 +174,19 @@ class Database:
         with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
             (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
         return int(rows)
+
+    def backlog(self) -> Backlog:
+        """How much is pending. As `count`."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=1)) as connection:
+            changes, held, size = connection.execute(
+                "SELECT count(*), count(error), coalesce(sum(iif(staging.ino, inode.size, 0)), 0)"
+                " FROM journal JOIN inode USING (ino) LEFT JOIN staging USING (ino)"
+            ).fetchone()
+            (local,) = connection.execute(
+                "SELECT count(*) FROM staging LEFT JOIN journal USING (ino)"
+                " WHERE journal.ino IS NULL"
+            ).fetchone()
+        return Backlog(changes, held, size, local)
 
     def unsent(self) -> int:
         """Bytes by which Dropbox's files grow when all that is pending is sent. As `count`."""
