@@ -16,6 +16,8 @@ from pathlib import Path
 
 import platformdirs
 
+from dbxfs.store.staged import sync_folder
+
 from .options import MountOptions
 
 
@@ -49,7 +51,11 @@ def private(folder: Path) -> Path:
     """
     if not folder.parent.exists():
         private(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):
+            # fsync(2) of what is in it promises nothing while its own name can be lost.
+            sync_folder(folder.parent)
     if folder.stat().st_mode & 0o777 != 0o700:
         folder.chmod(0o700)
     return folder

@@ -26,6 +26,15 @@ from dbxfs.core.ranges import Ranges
 COPY_BYTES = 1024 * 1024
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk itself. Blocks. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The facts of a staged file in one moment."""
@@ -139,11 +148,7 @@ class StagedFile:
     def sync(self) -> None:
         """Bring the bytes to the disk itself, and the name they are found by. Blocks."""
         os.fdatasync(self._descriptor)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def chunks(self, start: int, end: int, size: int = COPY_BYTES) -> Iterator[bytes]:
         """The bytes of [start, end) in pieces. Blocks."""
