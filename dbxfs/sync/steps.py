@@ -276,8 +276,13 @@ class Steps:
         return True
 
     def _keep_as_clean(self, staged: StagedFile, digest: str) -> None:
-        """What was staged is a clean copy now: it moves into the cache. Blocks."""
+        """What was staged is a clean copy now: it moves into the cache. Blocks.
+
+        The file goes when the database that no longer names it is on the disk: after a power cut
+        there would else be a name for bytes that are gone.
+        """
         self._cache.put_file(digest, staged.path)
+        self._tree.database.sync()
         staged.path.unlink(missing_ok=True)
 
     def _open_too_long(self, ino: int) -> bool:
