@@ -73,7 +73,9 @@ class Embedded:
         self._command = tuple(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self._http = httpx.Client(timeout=60, trust_env=False)
+        # A connection for each call: one that was idle may be closed just when it is used again.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(timeout=60, trust_env=False, limits=limits)
         self._port = 0
 
     # the process
