@@ -30,7 +30,8 @@ REMEMBERED_NAMES = 100_000
 
 STOP_WITHIN = 1.0
 
-_HARMLESS = (errno.ENOENT, errno.ENOTDIR)
+_HARMLESS = (errno.ENOENT, errno.ENOTDIR, errno.ENOSYS)
+"""It holds nothing of the kind; the last one, because it has not yet said its first word."""
 
 
 class Kernel:

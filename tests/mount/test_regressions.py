@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .mounted import Mounted
+import errno
+
+import pyfuse3
+import pytest
+
+from dbxfs.fs.kernel import Kernel
+from dbxfs.store.inode import ROOT_INO, Entry
+
+from .mounted import Mounted, eventually
 
 
 def test_regression_a_thing_moved_into_a_new_folder_of_its_own_old_name(mounted: Mounted) -> None:
@@ -31,3 +39,20 @@ def test_regression_what_leaves_a_folder_for_a_new_one_of_the_same_name(mounted:
     assert mounted.status()["pending"] == 0
     assert [entry["path"] for entry in mounted.server.tree()] == ["/d", "/d/f"]
     assert mounted.server.content("/d/f") == b"inside"
+
+
+def test_regression_a_page_that_comes_before_the_kernel_has_said_anything(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mount over a short list warned: there is nothing to drop yet, and no way to say it."""
+
+    def too_early(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "fuse_lowlevel_notify_inval_entry")
+
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", too_early)
+    kernel = Kernel()
+    kernel.stale([Entry(ROOT_INO, "a", 0)])
+    kernel.start()
+    eventually(kernel._queue.empty)
+    kernel.stop()
+    assert caplog.messages == []
