@@ -54,6 +54,10 @@ class FileHandlers(FolderHandlers):
     ) -> pyfuse3.FileInfo:
         """open(2) of a file that is there."""
         found = self.context.tree.get(inode)
+        if found.parent is None and not self.context.kernel.is_open(inode):
+            # Removed elsewhere in this moment: the kernel looks the name up once more, and makes
+            # a new file where that is wanted.
+            raise pyfuse3.FUSEError(errno.ESTALE)
         if found.is_folder:
             raise pyfuse3.FUSEError(errno.EISDIR)
         if flags & os.O_ACCMODE != os.O_RDONLY and found.read_only:

@@ -60,7 +60,7 @@ def step(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
             if not self.over:
                 method(self, **choices)
 
-        made: Any = rule(**strategies)  # type: ignore[no-untyped-call]
+        made: Any = rule(**strategies)
         return made(guarded)
 
     return decorate

@@ -66,15 +66,21 @@ class Programs:
                 if fold(below).startswith(fold(path) + "/"):
                     self.touched.add(fold(below.rpartition("/")[2]))
 
-    def _was_written(self, before: Look, ino: int, contents: set[bytes], path: str) -> None:
-        """A program has closed a file that it wrote to."""
+    def _was_written(
+        self, before: Look, ino: int, contents: set[bytes], path: str, *, anew: bool = False
+    ) -> None:
+        """A program has closed a file that it wrote to.
+
+        What it had open and somebody has removed goes with that, as on a disk; not what it
+        made or emptied (`anew`), that was a change of its own.
+        """
         row = self.look().rows.get(ino)
         self._ledger.forgive(
             self._ledger.of(before.rows.get(ino)) | (self._ledger.made_from(row) - contents)
         )
         self._ledger.unclosed.pop(ino, None)
         self._ledger.written[ino] = contents
-        if row is not None and not row.unlinked:
+        if anew or (row is not None and not row.unlinked):
             self._ledger.accept(contents, f"closed {path}")
 
     def _were_removed(self, before: Look, ino: int) -> None:
@@ -92,7 +98,7 @@ class Programs:
         ino = os.fstat(descriptor).st_ino
         os.write(descriptor, content)
         os.close(descriptor)
-        self._was_written(before, ino, {content}, path)
+        self._was_written(before, ino, {content}, path, anew=True)
         if self.reference is not None:
             self.reference.write(path, {content})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import time
 
 import pyfuse3
 import pytest
@@ -56,3 +58,21 @@ def test_regression_a_page_that_comes_before_the_kernel_has_said_anything(
     eventually(kernel._queue.empty)
     kernel.stop()
     assert caplog.messages == []
+
+
+def test_regression_written_in_the_moment_of_its_deletion_elsewhere(mounted: Mounted) -> None:
+    """The kernel had the name for a moment longer than the tree: the bytes went nowhere."""
+    written = {}
+    for number in range(30):
+        path = mounted.path / f"f{number}"
+        mounted.server.edit([{"op": "write", "path": f"/{path.name}", "text": "theirs"}])
+        eventually(path.exists, 5)
+        mounted.server.edit([{"op": "delete", "path": f"/{path.name}"}])
+        moment = time.monotonic() + number * 0.0004
+        while time.monotonic() < moment:
+            pass
+        path.write_text(f"mine {number}")
+        written[path.name] = f"mine {number}"
+    mounted.sync()
+    found = {name: (mounted.path / name).read_text() for name in os.listdir(mounted.path)}
+    assert found == written
