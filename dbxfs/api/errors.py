@@ -82,7 +82,12 @@ class Unauthorized(DropboxError):
 
     def __init__(self, tag: str, detail: str = "") -> None:
         more = f": {scrub(detail)}" if detail else ""
-        super().__init__(f"Dropbox does not accept the login ({scrub(tag)}{more})")
+        remedy = (
+            "allow the app what it lacks in its settings on dropbox.com, and sign in again"
+            if tag == "missing_scope"
+            else "sign in again (dbxfs login), then unmount and mount"
+        )
+        super().__init__(f"Dropbox does not accept the login ({scrub(tag)}{more}); {remedy}")
         self.tag = tag
 
 

@@ -18,7 +18,7 @@ import select
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,7 +34,6 @@ from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError
-from dbxfs.store.inode import Inode
 from dbxfs.store.journal import Journal
 from dbxfs.store.recovery import mend_staging, rescue
 from dbxfs.store.remote import RemoteChanges
@@ -198,7 +197,7 @@ async def _serve(
             add_space=space.add,
             journal=journal,
             uploading=uploader.current,
-            on_dropbox=_waiting(replicator) if options.sync_remote else None,
+            on_dropbox=replicator.sent if options.sync_remote else None,
         )
         services = Services(
             options, folders, tree, changes, journal, staging, feed, replicator, uploader, space
@@ -305,13 +304,6 @@ def _remember(account: Account, database: Database) -> None:
         database.set_meta("account", account.account_id)
         shared_root = account.root_namespace != account.home_namespace
         database.set_meta("path_root", account.root_namespace if shared_root else None)
-
-
-def _waiting(replicator: Replicator) -> Callable[[Inode], Awaitable[None]]:
-    async def on_dropbox(inode: Inode) -> None:
-        await replicator.sent(inode.ino)
-
-    return on_dropbox
 
 
 # ---- What is done now and then ----

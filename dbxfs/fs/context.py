@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dbxfs.core.model import Space
-from dbxfs.store.inode import Inode
 from dbxfs.store.journal import Journal
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
@@ -43,5 +42,5 @@ class Context:
     journal: Journal
     uploading: Callable[[], int | None]
     """The inode whose content is being sent."""
-    on_dropbox: Callable[[Inode], Awaitable[None]] | None = None
+    on_dropbox: Callable[[int], Awaitable[None]] | None = None
     """With `sync=remote`: returns when Dropbox has the inode, raises what it refused."""

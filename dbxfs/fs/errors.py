@@ -49,6 +49,8 @@ def errno_of(error: BaseException) -> int:
             return known.errno
         case NotSentError() if known := refusals.find(error.code):
             return known.errno
+        case NotSentError() if error.offline:
+            return errno.ENETUNREACH
         case OSError() if error.errno:
             return error.errno
         case sqlite3.OperationalError() if error.sqlite_errorcode == sqlite3.SQLITE_FULL:

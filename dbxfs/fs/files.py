@@ -32,6 +32,8 @@ class OpenFile:
     ino: int
     version: Version | None
     """What Dropbox had when it was opened: still readable when the file is gone there."""
+    changed: bool
+    """Something was written through it."""
 
 
 class FileHandlers(FolderHandlers):
@@ -42,9 +44,9 @@ class FileHandlers(FolderHandlers):
         self._files: dict[int, OpenFile] = {}
         self._handles = itertools.count(1)
 
-    def _open(self, inode: Inode) -> pyfuse3.FileInfo:
+    def _open(self, inode: Inode, *, changed: bool) -> pyfuse3.FileInfo:
         handle = next(self._handles)
-        self._files[handle] = OpenFile(inode.ino, _version(inode))
+        self._files[handle] = OpenFile(inode.ino, _version(inode), changed)
         self.context.kernel.opened(inode.ino)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
 
@@ -69,7 +71,7 @@ class FileHandlers(FolderHandlers):
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)
-        return self._open(self.context.tree.get(inode))
+        return self._open(self.context.tree.get(inode), changed=bool(flags & os.O_TRUNC))
 
     @errnos
     async def create(
@@ -82,7 +84,7 @@ class FileHandlers(FolderHandlers):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there."""
         inode = await self._create(parent_inode, name, mode, ctx)
-        return self._open(inode), self._given(inode)
+        return self._open(inode, changed=True), self._given(inode)
 
     @errnos
     async def mknod(
@@ -155,7 +157,9 @@ class FileHandlers(FolderHandlers):
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
         """write(2), into staging."""
         context = self.context
-        inode = context.tree.get(self._files[fh].ino)
+        handle = self._files[fh]
+        handle.changed = True
+        inode = context.tree.get(handle.ino)
         staged = self._stage(inode)
         await check_growth(context, staged, off + len(buf))
         with staged.writing():
@@ -176,35 +180,37 @@ class FileHandlers(FolderHandlers):
     @errnos
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """close(2) of one descriptor: what was written survives a kill of the daemon."""
-        await self._settle(self._files[fh].ino)
+        handle = self._files[fh]
+        self._record(handle.ino)
+        await self._sent(handle)
 
     @errnos
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
         """fsync(2): what was written survives a power cut."""
-        ino = self._files[fh].ino
-        staged = self.context.staging.get(ino)
+        handle = self._files[fh]
+        staged = self.context.staging.get(handle.ino)
         if staged is not None:
             with staged.reading():
                 await trio.to_thread.run_sync(staged.sync)
-        await self._settle(ino)
+        self._record(handle.ino)
         await trio.to_thread.run_sync(self.context.tree.database.sync)
+        await self._sent(handle)
 
-    async def _settle(self, ino: int) -> None:
+    def _record(self, ino: int) -> None:
         staged = self.context.staging.get(ino)
         if staged is not None and staged.dirty:
             self.context.staging.record(staged)
-        inode = self.context.tree.find(ino)
-        if self.context.on_dropbox is not None and inode is not None:
-            await self.context.on_dropbox(inode)
+
+    async def _sent(self, handle: OpenFile) -> None:
+        if self.context.on_dropbox is not None and handle.changed:
+            await self.context.on_dropbox(handle.ino)
 
     @errnos
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """The last reference to a handle is gone."""
         ino = self._files.pop(fh).ino
-        staged = self.context.staging.get(ino)
-        if staged is not None and staged.dirty:
-            # Pages of a mapping can be written after the last flush.
-            self.context.staging.record(staged)
+        # Pages of a mapping can be written after the last flush.
+        self._record(ino)
         if self.context.kernel.released(ino):
             self.context.staging.abandon(ino)
             if not self.context.kernel.in_use(ino):

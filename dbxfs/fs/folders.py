@@ -133,6 +133,9 @@ class FolderHandlers(pyfuse3.Operations):
     async def fsyncdir(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
         """The folder's names survive a power cut from here on."""
         await trio.to_thread.run_sync(self.context.tree.database.sync)
+        if self.context.on_dropbox is not None:
+            for ino in [fh, *self.context.journal.pending_in(fh)]:
+                await self.context.on_dropbox(ino)
 
     # ---- Changes ----
 

@@ -69,6 +69,14 @@ class Journal:
         )
         return [ino for (ino,) in rows]
 
+    def pending_in(self, folder: int) -> list[int]:
+        """The pending inodes that programs see in a folder, or that Dropbox still has there."""
+        rows = self._database.execute(
+            "SELECT ino FROM journal JOIN inode USING (ino) WHERE parent = ?1 OR base_parent = ?1",
+            folder,
+        )
+        return [ino for (ino,) in rows]
+
     def count(self) -> int:
         """How many inodes are pending."""
         (count,) = self._database.execute("SELECT count(*) FROM journal").fetchone()

@@ -59,12 +59,14 @@ LOOK_AGAIN = 1.0
 class NotSentError(Exception):
     """Dropbox does not have it, and `str()` says why; it stays in the journal.
 
-    `code`: the kind of refusal (core.refusals), where that is known.
+    `code`: the kind of refusal (core.refusals), where that is known; `offline`: Dropbox has not
+    refused it, it was not asked.
     """
 
-    def __init__(self, reason: str, code: str | None = None) -> None:
+    def __init__(self, reason: str, code: str | None = None, *, offline: bool = False) -> None:
         super().__init__(reason)
         self.code = code
+        self.offline = offline
 
 
 class Replicator:
@@ -127,7 +129,7 @@ class Replicator:
             if trouble is None and not self.running:
                 trouble = "Dropbox has not answered yet"
             if trouble is not None:
-                raise NotSentError(trouble, row.code)
+                raise NotSentError(trouble, row.code, offline=row.error is None)
             with trio.move_on_after(LOOK_AGAIN):
                 await self._progress.wait()
 
