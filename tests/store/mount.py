@@ -12,7 +12,7 @@ from pathlib import Path
 from dbxfs.api.client import Add, CursorReset, EndpointError, Update
 from dbxfs.core import plan
 from dbxfs.core.model import ROOT, RemotePath
-from dbxfs.core.names import fold
+from dbxfs.store.checking import StoreCheck
 from dbxfs.store.database import Database
 from dbxfs.store.inode import ROOT_INO, Content, Effect, Entry, Inode
 from dbxfs.store.journal import Journal
@@ -263,34 +263,15 @@ class Mount:
         )
 
     def check(self) -> None:
-        """Whatever happened, these hold for the rows of the database."""
-        linked = {ROOT_INO}
-        waiting = [ROOT_INO]
-        while waiting:
-            for inode in self.tree.children(waiting.pop()):
-                linked.add(inode.ino)
-                if inode.is_folder:
-                    waiting.append(inode.ino)
-        for inode in self.tree.select("ino != 1"):
-            place = (inode.base_parent, inode.base_name, inode.base_key)
-            if inode.parent is not None:
-                assert inode.ino in linked or inode.seen < 0, f"unreachable: {inode}"
-                assert inode.key == fold(inode.name), inode
-            if inode.seen >= 0:
-                assert place == (None,) * 3 or None not in place, f"half a place: {inode}"
-                assert inode.base_key is None or inode.base_key == fold(str(inode.base_name))
-            differs = inode.parent is None or inode.base_parent is None or inode.moved
-            kept = self.tree.in_use(inode.ino) or self.tree.is_local_only(inode)
-            if differs and inode.seen >= 0 and not kept:
-                assert self.journal.row(inode.ino), f"differs and is not pending: {inode}"
-        for ino, file in self.database.execute("SELECT ino, file FROM staging").fetchall():
-            assert self.tree.find(ino), f"staging of no inode: {ino}"
-            assert (self.folder / "staging" / file).exists(), f"no staging file: {file}"
-            inode = self.tree.get(ino)
-            kept = inode.parent is None or self.tree.is_local_only(inode)
-            assert kept or self.journal.row(ino), f"forgotten: {ino}"
-        for row in self.journal.rows():
-            assert self.tree.find(row.ino), f"journal row of no inode: {row}"
+        """Whatever happened, the rules hold for the rows and the staged files."""
+        check = StoreCheck(
+            self.folder / "tree.db",
+            self.folder / "staging",
+            self.tree.in_use,
+            lambda ino: self.staging.peek(ino) is not None,
+        )
+        findings = [str(finding) for finding in check.run()]
+        assert not findings, findings
 
     # ---- Inside ----
 
