@@ -134,6 +134,8 @@ class Steps:
             yield
         finally:
             self._committing.discard(ino)
+            # Where it was removed, here or by this very commit, nobody else comes by.
+            self._tree.drop_unused(ino)
 
     async def _call(self, ino: int, step: plan.CreateFolder | plan.Delete | plan.Move) -> None:
         """Make a call that moves no bytes, and confirm it. The turn is ours."""
