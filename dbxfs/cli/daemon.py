@@ -25,7 +25,7 @@ from functools import partial
 import pyfuse3
 import trio
 
-from dbxfs.api.client import open_client
+from dbxfs.api.client import Client, open_client
 from dbxfs.api.errors import DropboxError
 from dbxfs.api.settings import Settings
 from dbxfs.core.model import Account
@@ -34,6 +34,7 @@ from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError
+from dbxfs.store.inode import Effect
 from dbxfs.store.journal import Journal
 from dbxfs.store.recovery import mend_staging, rescue
 from dbxfs.store.remote import RemoteChanges
@@ -81,6 +82,10 @@ class Services:
     replicator: Replicator
     uploader: Uploader
     space: SpaceWatch
+    client: Client
+    fetcher: Fetcher
+    cache: BlockCache
+    stale: Callable[[list[Effect]], None]
 
 
 def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) -> None:
@@ -200,7 +205,20 @@ async def _serve(
             on_dropbox=replicator.sent if options.sync_remote else None,
         )
         services = Services(
-            options, folders, tree, changes, journal, staging, feed, replicator, uploader, space
+            options,
+            folders,
+            tree,
+            changes,
+            journal,
+            staging,
+            feed,
+            replicator,
+            uploader,
+            space,
+            client,
+            fetcher,
+            cache,
+            kernel.stale,
         )
         # Before the mount: a signal that nobody waits for would leave a dead one behind.
         with trio.open_signal_receiver(*ENDING) as signals:

@@ -27,6 +27,9 @@ from .umount import unmount
 
 ANSWER_TIMEOUT = 10.0
 
+CHECK_TIMEOUT = 60.0
+"""Seconds without a sign of progress after which a check counts as lost."""
+
 OFFLINE_PATIENCE = 30.0
 """Seconds that `sync` waits for a Dropbox that cannot be reached."""
 
@@ -128,6 +131,46 @@ def sync(mountpoint: Path, as_json: bool) -> None:
             click.echo(refused_line(error), err=True)
     if reply["errors"]:
         sys.exit(1)
+
+
+@dbxfs.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Mend what can be mended; nothing unsent is lost.")
+@click.option("--full", is_flag=True, help="Read all of the cache, not a sample.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(mountpoint: Path, repair: bool, full: bool, as_json: bool) -> None:
+    """Hold what is stored for MOUNTPOINT and Dropbox against each other; 1 when they differ."""
+    reply: dict[str, Any] = {}
+    shown = sys.stderr.isatty()
+    for reply in ask(_socket(mountpoint), "check", CHECK_TIMEOUT, repair=repair, full=full):
+        if shown:
+            said = "" if reply.get("done") else f"checking: {reply.get('checking')}"
+            click.echo(f"\r\033[K{said}", err=True, nl=False)
+    reply.pop("done", None)
+    if "error" in reply:
+        raise NoAnswerError(f"the daemon on {mountpoint} is an older one; mount again")
+    if as_json:
+        click.echo(json.dumps(reply, indent=2))
+    else:
+        for line in _check_lines(reply):
+            click.echo(line)
+    if not reply["compared"] or not all(finding["repaired"] for finding in reply["findings"]):
+        sys.exit(1)
+
+
+def _check_lines(reply: dict[str, Any]) -> Iterator[str]:
+    for finding in reply["findings"]:
+        about = f"{finding['path']}: " if finding["path"] else ""
+        yield f"{about}{finding['problem']}"
+        yield f"  {'repaired' if finding['repaired'] else finding['remedy']}"
+    if reply["more"]:
+        yield "There may be more; check again afterwards."
+    if not reply["compared"]:
+        yield f"Dropbox was left out: {reply['trouble']}"
+    elif not reply["findings"]:
+        yield "All agrees."
+    if reply["pending"]:
+        yield f"{progress_line({**reply, 'trouble': None})}; that is in order (see dbxfs status)"
 
 
 @dbxfs.command()

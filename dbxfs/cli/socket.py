@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from . import reports
+from . import checking, reports
 
 if TYPE_CHECKING:
     from .daemon import Services
@@ -81,6 +81,9 @@ async def _carry_out(services: Services, request: object, reply: Reply) -> None:
             await reply({**await reports.status(services), "done": True})
         case {"command": "sync"}:
             await _sync(services, reply)
+        case {"command": "check", **options}:
+            repair, full = options.get("repair") is True, options.get("full") is True
+            await checking.check(services, reply, repair=repair, full=full)
         case _:
             await reply({"error": "unknown command", "done": True})
 
@@ -126,8 +129,10 @@ async def _line(stream: trio.SocketStream) -> bytes:
 # ---- The commands' side ----
 
 
-def ask(path: Path, command: str, timeout: float | None = None) -> Iterator[dict[str, Any]]:
-    """Send a command, give its replies one by one; the last has `done`.
+def ask(
+    path: Path, command: str, timeout: float | None = None, **options: object
+) -> Iterator[dict[str, Any]]:
+    """Send a command with its options, give its replies one by one; the last has `done`.
 
     `timeout`: seconds without a word after which `NoAnswerError` is raised.
     """
@@ -137,7 +142,7 @@ def ask(path: Path, command: str, timeout: float | None = None) -> Iterator[dict
             with _address(path) as address:
                 connection.connect(address)
             connection.settimeout(timeout)
-            connection.sendall(json.dumps({"command": command}).encode() + b"\n")
+            connection.sendall(json.dumps({"command": command, **options}).encode() + b"\n")
             for line in connection.makefile("rb"):
                 reply = json.loads(line)
                 yield reply

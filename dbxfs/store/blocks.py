@@ -12,9 +12,11 @@ answer: its failures are logged, and reads are misses.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import sqlite3
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,32 @@ class BlockCache:
             log.debug("%s was removed meanwhile", path.name)
         except OSError as error:
             log.warning("%s cannot be kept in the cache: %s", path.name, error)
+
+    def contents(self) -> Iterator[tuple[str, list[int]]]:
+        """Each content of which there are blocks, and the numbers of those, in any order."""
+        try:
+            keys = (key.rpartition("/") for key in self._cache.iterkeys())
+            named = ((content, block) for content, _, block in keys if block.isdecimal())
+            for content, group in itertools.groupby(named, key=lambda pair: pair[0]):
+                yield content, [int(block) for _, block in group]
+        except _FAILURES as error:
+            log.warning("the block cache cannot be read: %s", error)
+
+    def volume(self) -> int:
+        """The bytes that it takes on the disk, about; 0 when that cannot be told."""
+        try:
+            return int(self._cache.volume())
+        except _FAILURES as error:
+            log.warning("the block cache cannot be read: %s", error)
+            return 0
+
+    def drop(self, content: str, blocks: Iterable[int]) -> None:
+        """Forget blocks of a content."""
+        try:
+            for block in blocks:
+                self._cache.delete(f"{content}/{block}")
+        except _FAILURES as error:
+            log.warning("the block cache cannot be written: %s", error)
 
     def close(self) -> None:
         """Give its connections back."""

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbxfs.core.names import fold
+from dbxfs.core.names import fold, problem
 from dbxfs.core.ranges import Ranges
 
 from . import schema
@@ -253,8 +253,7 @@ class StoreCheck:
         _reach(connection, "linked", "parent")
         _reach(connection, "based", "base_parent")
         for rule, query in _QUERIES:
-            for ino, detail in connection.execute(f"{query} LIMIT {LISTED}"):
-                yield Finding(rule, ino, _path(connection, ino), detail)
+            yield from itertools.islice(_broken_rows(connection, rule, query), LISTED)
         yield from itertools.islice(_keys(connection), LISTED)
         yield from itertools.islice(self._unused(connection), LISTED)
 
@@ -316,6 +315,31 @@ class StoreCheck:
             return False
         # What was committed just now is still copied into the cache, from this very file.
         return bool(row.fetchone() != (size,))
+
+
+def _broken_rows(connection: sqlite3.Connection, rule: Rule, query: str) -> Iterator[Finding]:
+    for ino, detail in connection.execute(query):
+        if rule is not Rule.NOT_PENDING or not _is_local_only(connection, ino):
+            yield Finding(rule, ino, _path(connection, ino), detail)
+
+
+def _is_local_only(connection: sqlite3.Connection, ino: int) -> bool:
+    """Whether Dropbox does not have it and would not take it (see `Tree.is_local_only`)."""
+    query = "SELECT parent, name, base_parent, base_name, base_key FROM inode WHERE ino = ?"
+    at: int | None = ino
+    for _ in range(DEEPEST):
+        row = connection.execute(query, (at,)).fetchone()
+        if at == ROOT_INO or row is None or row[0] is None:
+            return False
+        parent, name, base_parent, base_name, base_key = row
+        if at == ino and base_parent is not None and (parent, name) != (base_parent, base_name):
+            # It was renamed to such a name: its deletion there is pending.
+            return False
+        there = base_key is not None and (parent, name) == (base_parent, base_name)
+        if not there and problem(name) is not None:
+            return True
+        at = parent
+    return False
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[Finding]:

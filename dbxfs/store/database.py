@@ -57,6 +57,8 @@ class Database:
         of a later version, `OSError`/`sqlite3.OperationalError` when the disk refuses.
         """
         self.path = path
+        self.trusted = True
+        """False when damage was seen: the next start looks for it, and sets the file aside."""
         self._depth = 0
         self._descriptors: list[int] = []
         self._after: list[Callable[[], object]] = []
@@ -104,8 +106,9 @@ class Database:
 
     def close(self) -> None:
         """Note that all is in order, so that the next start need not check, and close."""
-        with contextlib.suppress(sqlite3.Error):
-            self.set_meta("clean", "1")
+        if self.trusted:
+            with contextlib.suppress(sqlite3.Error):
+                self.set_meta("clean", "1")
         self._connection.close()
         for descriptor in self._descriptors:
             os.close(descriptor)

@@ -75,6 +75,7 @@ class Feed:
         self._caught_up = trio.Event()
         self._polling: trio.CancelScope | None = None
         self._wanted = False
+        self._listing_wanted = False
         self._behind = True
         self._in_vain = 0
         self.trouble: str | None = None
@@ -129,6 +130,11 @@ class Feed:
             self._polling.cancel()
         await self._caught_up.wait()
 
+    async def list_again(self) -> None:
+        """Return when the tree has been compared with a new listing, and what differed applied."""
+        self._listing_wanted = True
+        await self.catch_up()
+
     def _recrawl(self) -> None:
         try:
             self._changes.begin_crawl()
@@ -150,6 +156,10 @@ class Feed:
     async def _step(self) -> None:
         """One crawl page; or wait for changes, then apply them."""
         changes = self._changes
+        if self._listing_wanted:
+            # Here and nowhere else: a page that is under way would be taken for the listing's.
+            self._listing_wanted = False
+            changes.begin_crawl()
         if changes.cursor is None:
             await self._turn_of(None)
         elif changes.crawling or self._wanted or self.trouble is not None or self._behind:

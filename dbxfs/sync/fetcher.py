@@ -124,6 +124,11 @@ class Fetcher:
         flights = [found[b] if b in found else self._coming(version, b) for b in asked]
         return [flight if isinstance(flight, bytes) else await flight.wait() for flight in flights]
 
+    def forget(self, key: str) -> None:
+        """Drop what is in memory of a version's blocks: they are not what they should be."""
+        for place in [place for place in self._memory if place[0] == key]:
+            del self._memory[place]
+
     def _coming(self, version: Version, block: int) -> bytes | _Flight:
         place = (version.key, block)
         return self._flights.get(place) or self._memory[place]

@@ -163,6 +163,7 @@ def finish(mounted: Mounted) -> None:
     assert errors == [], f"Dropbox refused: {errors}"
     assert difference(local_tree(mounted.path), remote_tree(server)) == []
     assert mounted.status()["pending"] == 0
+    assert mounted.check()["findings"] == []
     assert list((mounted.state / "staging").iterdir()) == [], "staging files are left"
     assert mounted.trouble() == []
     tops = [entry["path"] for entry in server.tree() if entry["path"].count("/") == 1]

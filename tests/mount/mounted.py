@@ -264,11 +264,11 @@ class Mounted:
 
     # ---- Questions to the daemon ----
 
-    def ask(self, command: str, within: float) -> dict[str, Any]:
+    def ask(self, command: str, within: float, **options: object) -> dict[str, Any]:
         """The last reply to a command on the daemon's socket."""
         deadline = time.monotonic() + within
         reply: dict[str, Any] = {}
-        for reply in ask(self.state / "socket", command, within):
+        for reply in ask(self.state / "socket", command, within, **options):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{command!r} takes longer than {within:g} s: {reply}")
         return reply
@@ -281,6 +281,10 @@ class Mounted:
     def status(self) -> dict[str, Any]:
         """What `dbxfs status --json` tells."""
         return self.ask("status", 10)
+
+    def check(self, **options: bool) -> dict[str, Any]:
+        """What `dbxfs check --json` tells; `repair`, `full`."""
+        return self.ask("check", 60, **options)
 
     def dbxfs(self, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         """One of the `dbxfs` commands, as a process of its own."""

@@ -76,3 +76,13 @@ def test_regression_written_in_the_moment_of_its_deletion_elsewhere(mounted: Mou
     mounted.sync()
     found = {name: (mounted.path / name).read_text() for name in os.listdir(mounted.path)}
     assert found == written
+
+
+def test_regression_a_removed_file_leaves_no_row_behind(mounted: Mounted) -> None:
+    """The kernel had forgotten it before Dropbox had, and nobody came by again."""
+    mounted.server.edit([{"op": "write", "path": "/d/f", "text": "inside"}])
+    mounted.sync()
+    (mounted.path / "d" / "f").unlink()
+    (mounted.path / "d").rmdir()
+    assert mounted.sync() == []
+    assert mounted.check()["findings"] == []

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from diskcache.core import MODE_PICKLE
 
+from dbxfs.core.content_hash import content_hash
 from dbxfs.store.blocks import BLOCK, BlockCache, PlainDisk
+from dbxfs.store.scrubbing import Scrub
 
 HASH = "ab" * 32
 
@@ -99,3 +101,62 @@ def test_the_limit_is_kept_within_what_one_round_of_eviction_allows(tmp_path: Pa
     held = sum(file.stat().st_size for file in (tmp_path / "blocks").rglob("*.val"))
     assert held <= limit + 2 * BLOCK
     cache.close()
+
+
+# ---- Scrubbing ----
+
+
+def filled(cache: BlockCache, data: bytes) -> str:
+    """All blocks of a content; gives its hash."""
+    name = content_hash(data)
+    for block in range(-(-len(data) // BLOCK)):
+        cache.put(name, block, data[block * BLOCK : (block + 1) * BLOCK])
+    return name
+
+
+def test_scrubbing_passes_what_is_right_and_what_cannot_be_judged(cache: BlockCache) -> None:
+    filled(cache, b"small")
+    filled(cache, bytes(BLOCK))
+    filled(cache, b"x" * (11 * BLOCK + 5))
+    lacking = filled(cache, b"y" * (3 * BLOCK + 5))
+    cache.drop(lacking, [1])
+    unfinished = filled(cache, b"z" * (3 * BLOCK + 5))
+    cache.drop(unfinished, [3])
+    cache.put("rev-0123", 0, b"who knows")
+    scrub = Scrub(cache, None)
+    scrubbed = scrub.run()
+    assert scrubbed.bad == {}
+    assert scrubbed.unsure == {unfinished: [0, 1, 2]}
+    assert scrub.checked == 5 + BLOCK + 11 * BLOCK + 5 + 3 * BLOCK
+
+
+def test_scrubbing_finds_a_flipped_byte_a_swapped_and_a_short_block(cache: BlockCache) -> None:
+    flipped = filled(cache, b"small")
+    cache.put(flipped, 0, b"smell")
+    swapped = filled(cache, b"a" * BLOCK + b"b" * BLOCK + b"end")
+    cache.put(swapped, 0, b"b" * BLOCK)
+    cache.put(swapped, 1, b"a" * BLOCK)
+    short = filled(cache, b"c" * BLOCK + b"end")
+    cache.put(short, 0, b"c")
+    right = filled(cache, b"right")
+    assert set(Scrub(cache, None).run().bad) == {flipped, swapped, short}
+    for content, blocks in Scrub(cache, None).run().bad.items():
+        cache.drop(content, blocks)
+    assert [name for name, _ in cache.contents()] == [right]
+
+
+def test_scrubbing_a_sample_reads_no_more_than_about_that(cache: BlockCache) -> None:
+    for number in range(200):
+        filled(cache, bytes([number]) * 40_000)
+    volume = cache.volume()
+    scrub = Scrub(cache, volume // 4)
+    scrub.run()
+    assert 0 < scrub.checked < volume // 2
+
+
+def test_scrubbing_can_be_interrupted(cache: BlockCache) -> None:
+    filled(cache, b"small")
+    scrub = Scrub(cache, None)
+    scrub.interrupt()
+    scrub.run()
+    assert scrub.checked == 0
