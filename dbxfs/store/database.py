@@ -62,6 +62,8 @@ class Database:
         self._depth = 0
         self._descriptors: list[int] = []
         self._after: list[Callable[[], object]] = []
+        self.rolled_back: list[Callable[[], object]] = []
+        """Called after a rollback: what was read or made within the transaction is void."""
         self._connection = _connect(path)
         try:
             self._prepare()
@@ -128,6 +130,9 @@ class Database:
             self._after.clear()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self._depth = 0
+            for action in self.rolled_back:
+                action()
             raise
         finally:
             self._depth = 0

@@ -13,6 +13,7 @@ Reads and writes go to the page cache but may block on a busy disk: they are cal
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from dbxfs.core.model import Rev
 from dbxfs.core.ranges import Ranges
 
 COPY_BYTES = 1024 * 1024
+RESERVE = 4 * 1024 * 1024
+"""Bytes that programs' writes leave free on the disk, for the database. Without them nothing could
+be recorded any more, not even the removal of what fills the disk."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -106,6 +110,7 @@ class StagedFile:
         view = memoryview(data)
         end = offset + len(view)
         with self._bytes:
+            self._check_room(len(view))
             self._put(offset, view)
             with self._facts:
                 self.extents = self.extents.add(offset, end)
@@ -195,6 +200,12 @@ class StagedFile:
         if self.retired and not self._users and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _check_room(self, size: int) -> None:
+        """Raises OSError (ENOSPC) when so many bytes would use up the reserve."""
+        disk = os.fstatvfs(self._descriptor)
+        if disk.f_bavail * disk.f_frsize < size + RESERVE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _put(self, offset: int, view: memoryview) -> None:
         done = 0

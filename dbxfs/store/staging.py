@@ -35,6 +35,7 @@ class Staging:
         tree.write_down = self.write_down
         tree.hold_content = self.hold
         tree.on_rebase = self._rebase
+        self._database.rolled_back.append(self._forget_unmade)
 
     def peek(self, ino: int) -> StagedFile | None:
         """The inode's staged content if it is open; if not, the tree knows all about it."""
@@ -222,6 +223,13 @@ class Staging:
         staged = self._open.get(ino)
         if staged is not None and staged.from_rev == old:
             staged.from_rev = new
+
+    def _forget_unmade(self) -> None:
+        """After a rollback: inodes that were not made after all. Their numbers are used again."""
+        for ino in [ino for ino in self._open if self._tree.find(ino) is None]:
+            staged = self._open.pop(ino)
+            staged.retire()
+            staged.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give all descriptors back."""

@@ -54,6 +54,7 @@ class Tree:
         self.hold_content: Callable[[Inode], None] = lambda inode: None
         self.on_rebase: Callable[[int, Rev | None, Rev], None] = lambda ino, old, new: None
         self._hot: OrderedDict[int, Inode] = OrderedDict()
+        database.rolled_back.append(self.forget_hot)
 
     # ---- Questions ----
 

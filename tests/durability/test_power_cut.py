@@ -24,8 +24,8 @@ from tests.mount.mounted import Mounted
 
 LUCKS = {
     "only what was synced": Luck(),
-    "the database and all names": Luck(database=True, names=True),
     "all names": Luck(names=True),
+    "the database and all names": Luck(database=True, names=True),
     "the database": Luck(database=True),
     "the staged bytes": Luck(staged=True),
     "the staged bytes and all names": Luck(staged=True, names=True),

@@ -215,3 +215,34 @@ def test_any_order_of_changes_gives_what_a_plain_buffer_gives(
     assert staged.read(0, 1000) == bytes(buffer)
     assert staged.content_hash() == content_hash(bytes(buffer))
     staged.retire()
+
+
+def test_regression_a_file_that_was_not_made_leaves_its_number_no_content(store: Store) -> None:
+    """With the disk full, the next file with that number had the empty content of this one."""
+    made: list[int] = []
+
+    def fails() -> None:
+        with store.tree.database.transaction():
+            unmade = store.tree.create_file(ROOT_INO, "a", None)
+            store.staging.begin(unmade)
+            made.append(store.tree.get(unmade.ino).ino)
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fails()
+    assert store.tree.find(made[0]) is None
+    assert list((store.folder / "staging").iterdir()) == []
+    made.append(store.tree.create_file(ROOT_INO, "b", None).ino)
+    assert made[0] == made[1]
+    assert store.staging.get(made[1]) is None
+
+
+def test_a_write_into_the_reserve_is_refused_and_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = store.staging.begin(store.tree.create_file(ROOT_INO, "a", None))
+    staged.write(0, b"before", 1)
+    monkeypatch.setattr("dbxfs.store.staged.RESERVE", 1 << 60)
+    with pytest.raises(OSError, match="No space left"):
+        staged.write(0, b"after, longer", 2)
+    assert (staged.read(0, 100), staged.size, staged.mtime_ns) == (b"before", 6, 1)
