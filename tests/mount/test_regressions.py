@@ -86,3 +86,21 @@ def test_regression_a_removed_file_leaves_no_row_behind(mounted: Mounted) -> Non
     (mounted.path / "d").rmdir()
     assert mounted.sync() == []
     assert mounted.check()["findings"] == []
+
+
+def test_regression_what_was_written_and_then_deleted_while_changed_elsewhere(
+    mounted: Mounted,
+) -> None:
+    """The version from elsewhere came back with the size of what was written here."""
+    mounted.announce("cannot be sent")
+    mounted.server.edit([{"op": "write", "path": "/a", "text": "before"}])
+    mounted.sync()
+    mounted.server.faults([{"route": "files/upload", "kind": "error", "status": 503}])
+    (mounted.path / "a").write_text("mine")
+    mounted.server.edit([{"op": "write", "path": "/a", "text": "theirs, and longer"}])
+    mounted.server.edit([{"op": "write", "path": "/wake", "text": ""}])
+    eventually((mounted.path / "wake").exists)
+    (mounted.path / "a").unlink()
+    mounted.server.faults()
+    mounted.sync()
+    assert (mounted.path / "a").read_text() == "theirs, and longer"
