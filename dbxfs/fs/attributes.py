@@ -33,6 +33,8 @@ def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     mtime_ns = inode.mtime_ns if staged is None else staged.mtime_ns
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode.ino)
+    if inode.is_folder:
+        entry.generation = context.kernel.generation(inode.ino)
     entry.st_mode = pyfuse3.ModeT(_mode(context, inode))
     entry.st_nlink = 0 if inode.parent is None else 1
     entry.st_uid, entry.st_gid = context.shown.uid, context.shown.gid

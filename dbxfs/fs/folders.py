@@ -166,6 +166,7 @@ class FolderHandlers(pyfuse3.Operations):
         if folder is not None and folder.is_folder:
             await self._known(folder.ino)
         gone = self.context.tree.rmdir(parent_inode, text)
+        self.context.kernel.buried(gone.ino)
         self.context.kernel.changed_here(parent_inode, text, gone.name)
 
     @errnos
@@ -206,6 +207,8 @@ class FolderHandlers(pyfuse3.Operations):
             new,
             replace=not flags & pyfuse3.RENAME_NOREPLACE,
         )
+        if replaced is not None:
+            self.context.kernel.buried(replaced.ino)
         if replaced is not None and not self.context.kernel.is_open(replaced.ino):
             self.context.staging.abandon(replaced.ino)
         self.context.kernel.changed_here(parent_inode_old, old, moved.name)

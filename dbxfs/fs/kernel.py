@@ -40,6 +40,7 @@ class Kernel:
     def __init__(self) -> None:
         self._lookups: dict[int, int] = {}
         self._opens: dict[int, int] = {}
+        self._burials: dict[int, int] = {}
         self._spellings: dict[int, dict[str, set[str]]] = {}
         self._remembered = 0
         self._stopped = False
@@ -72,6 +73,7 @@ class Kernel:
             self._lookups[ino] = left
             return False
         self._lookups.pop(ino, None)
+        self._burials.pop(ino, None)
         # With the folder the kernel has dropped every name in it.
         self._remembered -= sum(map(len, self._spellings.pop(ino, {}).values()))
         return True
@@ -96,6 +98,18 @@ class Kernel:
     def in_use(self, ino: int) -> bool:
         """Whether the kernel can still ask for the inode."""
         return ino in self._lookups or ino in self._opens
+
+    def buried(self, ino: int) -> None:
+        """The kernel takes the folder for removed, for good, should it still hold it."""
+        self._burials[ino] = self._burials.get(ino, 0) + 1
+
+    def generation(self, ino: int) -> int:
+        """Another one each time that the folder comes back after it was removed.
+
+        The kernel finds nothing in an inode of its own that was removed, and it keeps that for as
+        long as somebody is in there; of another generation it makes a new one.
+        """
+        return self._burials.get(ino, 0)
 
     # ---- Names ----
 
@@ -127,7 +141,9 @@ class Kernel:
         """Changes that came from Dropbox: drop what the kernel holds of them. Does not block."""
         for effect in effects:
             match effect:
-                case Entry(parent=parent, name=name) if self._holds(parent):
+                case Entry(parent=parent, name=name, ino=ino) if self._holds(parent):
+                    if ino:
+                        self.buried(ino)
                     self._queue.put(effect)
                     for other in self._take_spellings(parent, name) - {name}:
                         self._queue.put(Entry(parent, other))

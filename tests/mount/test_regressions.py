@@ -104,3 +104,17 @@ def test_regression_what_was_written_and_then_deleted_while_changed_elsewhere(
     mounted.server.faults()
     mounted.sync()
     assert (mounted.path / "a").read_text() == "theirs, and longer"
+
+
+def test_regression_deleted_while_open_and_written_and_changed_elsewhere(mounted: Mounted) -> None:
+    """The version from elsewhere, which nobody saw, stayed out of sight."""
+    mounted.server.edit([{"op": "write", "path": "/d/a", "text": "before"}])
+    mounted.sync()
+    path = mounted.path / "d" / "a"
+    with path.open("r+b", buffering=0) as file:
+        file.write(b"mine")
+        path.unlink()
+        path.parent.rmdir()
+        mounted.server.edit([{"op": "write", "path": "/d/a", "text": "theirs, and longer"}])
+        mounted.sync()
+        assert path.read_text() == "theirs, and longer"
