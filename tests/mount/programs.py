@@ -39,6 +39,8 @@ class Programs:
         self.held: list[Held] = []
         self.touched: set[str] = set()
         """Folded names that were touched since both sides agreed."""
+        self.renamed: set[tuple[str, str]] = set()
+        """And those of them that became others."""
 
     def look(self) -> Look:
         """The daemon's tree now."""
@@ -110,6 +112,7 @@ class Programs:
         with contextlib.suppress(OSError):
             replaced = os.lstat(self.root + target).st_ino
         os.rename(self.root + source, self.root + target)
+        self.renamed.add((fold(source.rpartition("/")[2]), fold(target.rpartition("/")[2])))
         if replaced and replaced != moved:
             self._were_removed(before, replaced)
         if self.reference is not None:
@@ -211,3 +214,11 @@ class Programs:
             with contextlib.suppress(OSError):
                 os.close(held.descriptor)
         self.held = []
+
+    def under_other_names(self, names: set[str]) -> set[str]:
+        """These names, and those that programs have given to what had them."""
+        found: set[str] = set()
+        while names - found:
+            found |= names
+            names = found | {new for old, new in self.renamed if old in found}
+        return found

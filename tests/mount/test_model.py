@@ -109,6 +109,7 @@ class Model(Machine):
         assert lost == [], f"lost: {lost}"
         self.programs.reference = Reference(contents)
         self.programs.touched, self.elsewhere.touched = set(), set()
+        self.programs.renamed = set()
         self.ledger.written = {}
 
     def staged_for_nobody(self) -> list[Path]:
@@ -124,7 +125,8 @@ class Model(Machine):
         copies = {name for name in names if COPY in name}
         for name in copies - self.copies - self.programs.touched:
             original = name.split(COPY)[0]
-            here, there = stems(self.programs.touched), stems(self.elsewhere.touched)
+            here = stems(self.programs.touched)
+            there = stems(self.programs.under_other_names(self.elsewhere.touched))
             assert original in here & there, f"{name}: here {here}, elsewhere {there}"
         self.copies = copies
         if self.programs.reference is not None:
