@@ -101,7 +101,8 @@ class Kernel:
 
     def buried(self, ino: int) -> None:
         """The kernel takes the folder for removed, for good, should it still hold it."""
-        self._burials[ino] = self._burials.get(ino, 0) + 1
+        if ino in self._lookups:
+            self._burials[ino] = self._burials.get(ino, 0) + 1
 
     def generation(self, ino: int) -> int:
         """Another one each time that the folder comes back after it was removed.

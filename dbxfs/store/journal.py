@@ -275,10 +275,8 @@ class Journal:
             if inode.parent is not None:
                 self._tree.update(ino, **NO_BASE)
                 return self._restore_base(inode)
-            if not inode.is_folder:
-                # What was written before the deletion went with it.
-                self._tree.on_delete(ino)
-                self._tree.update(ino, size=inode.base_size, mtime_ns=inode.base_mtime_ns)
+            # What was written before the deletion went with it.
+            self._tree.on_delete(ino)
             made = self._tree.revive(ino)
         entries = [effects.Entry(parent, name, 0) for parent, name in made]
         return [*entries, effects.Content(ino)]
