@@ -392,6 +392,9 @@ class Tree:
             made += self.step_aside(occupant)
         key = fold(inode.base_name)
         self.update(ino, parent=inode.base_parent, name=inode.base_name, key=key)
+        if not inode.is_folder and not self.has_content(ino):
+            # What was written before the deletion went with it.
+            self.update(ino, size=inode.base_size, mtime_ns=inode.base_mtime_ns)
         self.database.execute("DELETE FROM journal WHERE ino = ?", ino)
         return [*made, (inode.base_parent, inode.base_name)]
 
