@@ -1,10 +1,16 @@
 """Clean bytes: blocks of files as Dropbox has them, in a cache on disk that may be lost any time.
 
 A block is found by the content hash of its file and its number, so a file that was renamed,
-copied or restored is a hit, and a stale block cannot exist. diskcache does the eviction by size
-and the bookkeeping in SQLite; what it does by default with values that are no plain bytes,
-unpickling them (CVE-2025-69872), is refused here: whoever can write to the cache must not run code
-in the daemon.
+copied or restored is a hit, and a stale block cannot exist. Where only a little of a block was
+fetched, as by a program that reads here and there, its *units* are kept one by one.
+
+diskcache does the bookkeeping in SQLite and the removal; what it does by default with values that
+are no plain bytes, unpickling them (CVE-2025-69872), is refused here: whoever can write to the
+cache must not run code in the daemon. Two things are done differently from its own ways:
+
+* Which blocks were used lately is remembered here and written down now and then, many in one
+  transaction. diskcache's own policy writes to the database at each read.
+* Each value carries a checksum. A block that the disk has changed is a miss.
 
 Everything blocks and is called from threads. A cache that does not work costs speed, never an
 answer: its failures are logged, and reads are misses.
@@ -16,19 +22,36 @@ import itertools
 import logging
 import shutil
 import sqlite3
+import struct
+import threading
+import time
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import diskcache
-from diskcache.core import MODE_BINARY, MODE_RAW
+from diskcache.core import EVICTION_POLICY, MODE_BINARY, MODE_RAW
 
 log = logging.getLogger(__name__)
 
-BLOCK = 256 * 1024
-"""Bytes a block: what the first read of a file costs at most."""
+BLOCK = 1024 * 1024
+"""Bytes a block."""
+UNIT = 64 * 1024
+"""Bytes that are fetched and kept at the least; a block is a whole number of them."""
+
+MARGIN = 8 * 1024 * 1024
+"""Bytes below its limit at which the cache begins to evict: its own log is not counted."""
+EVICTED_AT_ONCE = 4
+"""Entries that go when one comes; smaller ones than that are dealt with in larger numbers."""
+USED_AT_ONCE = 256
+"""Blocks that are used before that is written down."""
 
 _FAILURES = (sqlite3.Error, OSError, diskcache.Timeout, ValueError)
+_CHECKSUM = struct.Struct("<I")
+
+POLICY = "least-recently-used-in-batches"
+EVICTION_POLICY[POLICY] = {**EVICTION_POLICY["least-recently-used"], "get": None}
 
 
 class PlainDisk(diskcache.Disk):  # type: ignore[misc]
@@ -63,13 +86,15 @@ class BlockCache:
     """The blocks kept on disk for one account."""
 
     def __init__(self, folder: Path, size_limit: int) -> None:
-        """`folder` exists and is private; `size_limit`: bytes.
+        """`folder` exists and is private; `size_limit`: bytes, never exceeded.
 
         What another program or version left there and cannot be opened is put aside and a new
         cache begun.
         """
         self._folder = folder
-        self._size_limit = size_limit
+        self._limit = max(1, size_limit - MARGIN)
+        self._used: set[str] = set()
+        self._lock = threading.Lock()
         self._cache = self._open()
 
     def _open(self) -> diskcache.Cache:
@@ -78,9 +103,11 @@ class BlockCache:
                 str(self._folder / "blocks"),
                 timeout=5,
                 disk=PlainDisk,
-                size_limit=self._size_limit,
-                eviction_policy="least-recently-stored",
+                size_limit=self._limit,
+                eviction_policy=POLICY,
+                cull_limit=EVICTED_AT_ONCE,
                 statistics=0,
+                tag_index=1,
             )
 
         try:
@@ -93,26 +120,76 @@ class BlockCache:
             (self._folder / "blocks").rename(aside)
             return opened()
 
-    def get(self, content: str, block: int) -> bytes | None:
-        """The block, or None when it is not cached."""
+    # ---- Blocks and units ----
+
+    def get(self, content: str, block: int) -> memoryview | None:
+        """The block, or None when it is not cached as a whole."""
+        return self._get(f"{content}/{block}")
+
+    def get_unit(self, content: str, unit: int) -> memoryview | None:
+        """The unit (counted from the file's beginning) if it was kept alone, or None."""
+        return self._get(f"{content}/u{unit}")
+
+    def put(self, content: str, block: int, data: bytes | bytearray | memoryview) -> None:
+        """Keep the block, evicting others when the limit is reached."""
+        self._put(content, f"{content}/{block}", data)
+
+    def put_unit(self, content: str, unit: int, data: bytes | bytearray | memoryview) -> None:
+        """Keep a unit alone."""
+        self._put(content, f"{content}/u{unit}", data)
+
+    def _get(self, key: str) -> memoryview | None:
         try:
-            value = self._cache.get(f"{content}/{block}")
+            value = self._cache.get(key)
         except _FAILURES as error:
             log.warning("the block cache cannot be read: %s", error)
             return None
-        return value if isinstance(value, bytes) else None
+        if not isinstance(value, bytes):
+            return None
+        view = memoryview(value)
+        data, checksum = view[: -_CHECKSUM.size], bytes(view[-_CHECKSUM.size :])
+        if len(value) < _CHECKSUM.size or _CHECKSUM.pack(zlib.crc32(data)) != checksum:
+            log.warning("the disk has changed a cached block; it is fetched again")
+            self._delete([key])
+            return None
+        self._note_use(key)
+        return data
 
-    def put(self, content: str, block: int, data: bytes) -> None:
-        """Keep the block, evicting others when the limit is reached."""
+    def _put(self, content: str, key: str, data: bytes | bytearray | memoryview) -> None:
         try:
-            self._cache.set(f"{content}/{block}", data)
+            self._cache.set(key, b"".join((data, _CHECKSUM.pack(zlib.crc32(data)))), tag=content)
+            if self._cache.volume() > self._limit + MARGIN // 2:
+                self._write_down_uses()
+                self._cache.cull()
         except _FAILURES as error:
             log.warning("the block cache cannot be written: %s", error)
+
+    def _note_use(self, key: str) -> None:
+        with self._lock:
+            self._used.add(key)
+            enough = len(self._used) >= USED_AT_ONCE
+        if enough:
+            self._write_down_uses()
+
+    def _write_down_uses(self) -> None:
+        with self._lock:
+            used, self._used = self._used, set()
+        now = time.time()
+        try:
+            with self._cache.transact():
+                for key in used:
+                    self._cache._sql(
+                        "UPDATE Cache SET access_time = ? WHERE key = ? AND raw = 1", (now, key)
+                    )
+        except _FAILURES as error:
+            log.debug("what was used lately cannot be written down: %s", error)
+
+    # ---- Whole contents ----
 
     def put_file(self, content: str, path: Path) -> None:
         """Keep all blocks of a file that lies at `path`, unless it would push out the rest."""
         try:
-            if path.stat().st_size > self._size_limit // 2:
+            if path.stat().st_size > self._limit // 2:
                 return
             with path.open("rb") as file:
                 for block, data in enumerate(iter(lambda: file.read(BLOCK), b"")):
@@ -121,6 +198,28 @@ class BlockCache:
             log.debug("%s was removed meanwhile", path.name)
         except OSError as error:
             log.warning("%s cannot be kept in the cache: %s", path.name, error)
+
+    def cached(self, content: str, size: int) -> int:
+        """How many bytes of a content of `size` bytes are here."""
+        try:
+            keys = self._cache._sql("SELECT key FROM Cache WHERE tag = ?", (content,)).fetchall()
+        except _FAILURES as error:
+            log.warning("the block cache cannot be read: %s", error)
+            return 0
+        names = [key.rpartition("/")[2] for (key,) in keys]
+        blocks = {int(name) for name in names if name.isdecimal()}
+        units = {int(name[1:]) for name in names if name[:1] == "u"}
+        alone = {unit for unit in units if unit * UNIT // BLOCK not in blocks}
+        return sum(max(0, min(BLOCK, size - block * BLOCK)) for block in blocks) + sum(
+            max(0, min(UNIT, size - unit * UNIT)) for unit in alone
+        )
+
+    def forget(self, content: str) -> None:
+        """Drop all that is here of a content."""
+        try:
+            self._cache.evict(content)
+        except _FAILURES as error:
+            log.warning("the block cache cannot be written: %s", error)
 
     def contents(self) -> Iterator[tuple[str, list[int]]]:
         """Each content of which there are blocks, and the numbers of those, in any order."""
@@ -142,12 +241,36 @@ class BlockCache:
 
     def drop(self, content: str, blocks: Iterable[int]) -> None:
         """Forget blocks of a content."""
+        self._delete(f"{content}/{block}" for block in blocks)
+
+    def _delete(self, keys: Iterable[str]) -> None:
         try:
-            for block in blocks:
-                self._cache.delete(f"{content}/{block}")
+            for key in keys:
+                self._cache.delete(key)
         except _FAILURES as error:
             log.warning("the block cache cannot be written: %s", error)
 
+    # ---- The frame ----
+
+    def sweep(self) -> None:
+        """Remove files that no row names: what a daemon that was killed was just writing."""
+        folder = self._folder / "blocks"
+        try:
+            begun = time.time()
+            named = {
+                name
+                for (name,) in self._cache._sql(
+                    "SELECT filename FROM Cache WHERE filename IS NOT NULL"
+                )
+            }
+            for path in folder.glob("*/*/*.val"):
+                old = path.stat().st_mtime < begun - 1
+                if old and str(path.relative_to(folder)) not in named:
+                    path.unlink(missing_ok=True)
+        except _FAILURES as error:
+            log.debug("the block cache cannot be swept: %s", error)
+
     def close(self) -> None:
         """Give its connections back."""
+        self._write_down_uses()
         self._cache.close()

@@ -166,7 +166,7 @@ class Fetcher:
         key = version.key
         values = await trio.to_thread.run_sync(lambda: [self._cache.get(key, b) for b in blocks])
         return {
-            block: value
+            block: bytes(value)
             for block, value in zip(blocks, values, strict=True)
             if value is not None and len(value) == self._length(version, block)
         }

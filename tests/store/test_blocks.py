@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sqlite3
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from diskcache.core import MODE_PICKLE
 
 from dbxfs.core.content_hash import content_hash
-from dbxfs.store.blocks import BLOCK, BlockCache, PlainDisk
+from dbxfs.store.blocks import BLOCK, UNIT, BlockCache, PlainDisk
 from dbxfs.store.scrubbing import Scrub
 
 HASH = "ab" * 32
@@ -28,7 +29,7 @@ class Poison:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> BlockCache:
-    return BlockCache(tmp_path, 10 * 1024 * 1024)
+    return BlockCache(tmp_path, 64 * 1024 * 1024)
 
 
 def rows(tmp_path: Path) -> sqlite3.Connection:
@@ -39,7 +40,7 @@ def test_a_block_survives_the_daemon(tmp_path: Path, cache: BlockCache) -> None:
     cache.put(HASH, 0, b"x" * BLOCK)
     cache.put(HASH, 1, b"tail")
     cache.close()
-    again = BlockCache(tmp_path, 10 * 1024 * 1024)
+    again = BlockCache(tmp_path, 64 * 1024 * 1024)
     assert again.get(HASH, 0) == b"x" * BLOCK
     assert again.get(HASH, 1) == b"tail"
     assert again.get(HASH, 2) is None
@@ -56,7 +57,7 @@ def test_a_pickle_in_the_cache_is_a_miss_and_is_not_run(tmp_path: Path, cache: B
     )
     connection.commit()
     connection.close()
-    again = BlockCache(tmp_path, 10 * 1024 * 1024)
+    again = BlockCache(tmp_path, 64 * 1024 * 1024)
     assert again.get(HASH, 0) is None
     assert not trace.exists()
     again.close()
@@ -76,7 +77,7 @@ def test_a_cache_of_something_else_is_put_aside(tmp_path: Path) -> None:
     folder = tmp_path / "blocks"
     folder.mkdir()
     (folder / "cache.db").write_bytes(b"no database" * 1000)
-    cache = BlockCache(tmp_path, 10 * 1024 * 1024)
+    cache = BlockCache(tmp_path, 64 * 1024 * 1024)
     cache.put(HASH, 0, b"fresh")
     assert cache.get(HASH, 0) == b"fresh"
     assert (tmp_path / "blocks.broken" / "cache.db").exists()
@@ -93,13 +94,67 @@ def test_a_file_goes_in_block_by_block(tmp_path: Path, cache: BlockCache) -> Non
     cache.close()
 
 
-def test_the_limit_is_kept_within_what_one_round_of_eviction_allows(tmp_path: Path) -> None:
-    limit = 4 * 1024 * 1024
+@pytest.mark.parametrize("size", [BLOCK, UNIT, 1000])
+def test_the_limit_is_never_exceeded(tmp_path: Path, size: int) -> None:
+    limit = 16 * 1024 * 1024
     cache = BlockCache(tmp_path, limit)
-    for number in range(64):
+    for number in range(min(3000, 3 * limit // size)):
+        cache.put_unit(HASH, number, bytes(size))
+        if number % 10 == 0:
+            held = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+            assert held <= limit
+    cache.close()
+
+
+def test_what_was_used_lately_stays(tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path, 16 * 1024 * 1024)
+    for number in range(40):
         cache.put(HASH, number, b"x" * BLOCK)
-    held = sum(file.stat().st_size for file in (tmp_path / "blocks").rglob("*.val"))
-    assert held <= limit + 2 * BLOCK
+        assert cache.get(HASH, 0) is not None or number > 6
+        cache._write_down_uses()
+    assert cache.get(HASH, 0) == b"x" * BLOCK
+    assert cache.get(HASH, 1) is None
+    cache.close()
+
+
+def test_a_flipped_bit_on_the_disk_is_a_miss_and_the_block_goes(
+    tmp_path: Path, cache: BlockCache
+) -> None:
+    cache.put(HASH, 0, b"x" * BLOCK)
+    cache.put(HASH, 1, b"small")
+    (file,) = (tmp_path / "blocks").rglob("*.val")
+    with file.open("r+b") as opened:
+        opened.seek(12345)
+        opened.write(b"y")
+    with rows(tmp_path) as connection:
+        connection.execute(
+            "UPDATE Cache SET value = cast('smell' || substr(value, 6) AS BLOB) WHERE size < 100"
+        )
+    assert cache.get(HASH, 0) is None
+    assert cache.get(HASH, 1) is None
+    assert cache.cached(HASH, BLOCK + 5) == 0
+    cache.close()
+
+
+def test_what_is_here_of_a_content_is_counted_once(cache: BlockCache) -> None:
+    cache.put(HASH, 0, b"x" * BLOCK)
+    cache.put_unit(HASH, 3, b"x" * UNIT)
+    cache.put_unit(HASH, BLOCK // UNIT, b"tail")
+    assert cache.cached(HASH, BLOCK + 4) == BLOCK + 4
+    cache.forget(HASH)
+    assert cache.cached(HASH, BLOCK + 4) == 0
+    cache.close()
+
+
+def test_files_that_a_kill_left_behind_are_swept_away(tmp_path: Path, cache: BlockCache) -> None:
+    cache.put(HASH, 0, b"x" * BLOCK)
+    (kept,) = (tmp_path / "blocks").rglob("*.val")
+    stray = kept.parent / "stray.val"
+    stray.write_bytes(b"half")
+    os.utime(stray, (0, 0))
+    cache.sweep()
+    assert not stray.exists()
+    assert cache.get(HASH, 0) == b"x" * BLOCK
     cache.close()
 
 
