@@ -194,6 +194,7 @@ _QUERIES = (
 )
 _UNUSED = (
     "SELECT ino FROM inode WHERE parent IS NULL AND base_parent IS NULL AND seen >= 0 AND ino != 1"
+    " AND ino NOT IN (SELECT ino FROM sent)"
 )
 
 

@@ -18,6 +18,7 @@ from dbxfs.core.ranges import Ranges
 from . import inode as effects
 from .inode import FILE, Effect, Inode
 from .remote import LIMBO, NO_BASE
+from .sent import Sent
 from .tree import Tree
 
 
@@ -39,6 +40,7 @@ class Journal:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._database = tree.database
+        self.sent = Sent(tree)
 
     # ---- Questions ----
 
@@ -199,9 +201,13 @@ class Journal:
             "UPDATE journal SET error = NULL, code = NULL WHERE error IS NOT NULL"
         )
 
-    def sending(self, ino: int, content_hash: str) -> None:
+    def sending(self, ino: int, content_hash: str | None) -> None:
         """A commit of this content is about to be tried."""
-        self._database.execute("UPDATE staging SET sent_hash = ? WHERE ino = ?", content_hash, ino)
+        with self._database.transaction():
+            self.sent.note(ino, content_hash)
+            self._database.execute(
+                "UPDATE staging SET sent_hash = ? WHERE ino = ?", content_hash, ino
+            )
 
     def confirm_place(self, ino: int, entry: FileEntry | FolderEntry, parent: int) -> list[Effect]:
         """A folder was created or something moved: Dropbox now has it at `entry` in `parent`.
@@ -215,6 +221,7 @@ class Journal:
                 changed = self._tree.new_revision(inode, entry)
             self._release_identity(entry, ino)
             self._remember_old_path(inode)
+            self.sent.answered(ino)
             self._set_base(inode, entry, parent)
         return changed
 
@@ -238,6 +245,7 @@ class Journal:
             if parted and inode.base_key not in (None, fold(entry.name)):
                 changed += self._restore_base(inode)
             self._set_base(self._tree.get(ino), entry, parent)
+            self.sent.answered(ino)
             self._database.execute("DELETE FROM session WHERE ino = ?", ino)
             self._database.execute("UPDATE journal SET shown_rev = NULL WHERE ino = ?", ino)
             if current:
@@ -262,6 +270,7 @@ class Journal:
                 self._supersede(inode)
                 self._tree.update(gone, **NO_BASE)
                 if inode.parent is None:
+                    self.sent.answered(gone)
                     self._database.execute("DELETE FROM journal WHERE ino = ?", gone)
                     self._tree.drop_unused(gone)
 

@@ -35,6 +35,7 @@ from dbxfs.core.names import fold
 from . import inode as effects
 from .inode import FILE, FOLDER, ROOT_INO, Effect, Inode
 from .places import BasePlaces
+from .sent import Sent
 from .tree import Tree
 
 LIMBO = -1
@@ -49,6 +50,7 @@ class RemoteChanges:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._database = tree.database
+        self._sent = Sent(tree)
         self._effects: list[Effect] = []
         self._touched: set[int] = set()
         self._folders: dict[str, int] = {}
@@ -102,6 +104,7 @@ class RemoteChanges:
                 if crawling:
                     self._end_crawl()
                 self._drop_limbo()
+                self._sent.forget_old()
                 self._database.execute("DELETE FROM moved")
             self._database.set_meta("cursor", page.cursor)
         return self._take_effects()
@@ -162,7 +165,8 @@ class RemoteChanges:
             return
         parent, key = self._place_of(entry.path)
         known = self._tree.select_one("id = ?", entry.id)
-        if known is not None and self._is_replaced(known, entry, parent, key):
+        own = self._own_unseen(known, entry, parent, key)
+        if own is not None and known is not None:
             self._hand_over(known)
             known = None
         if known is not None and self._places.is_below(parent, known.ino):
@@ -175,7 +179,9 @@ class RemoteChanges:
                 known = at_place
             else:
                 self._delete(at_place)
-        if known is None:
+        if known is None and own is not None:
+            self._adopt(own, entry, parent, key)
+        elif known is None:
             self._add(entry, parent, key)
         else:
             self._change_known(known, entry, parent, key)
@@ -184,19 +190,31 @@ class RemoteChanges:
         """A folder that is reported where one stands: it stays, its children with it."""
         return inode.is_folder and isinstance(entry, FolderEntry)
 
-    def _is_replaced(
-        self, inode: Inode, entry: FileEntry | FolderEntry, parent: int, key: str
-    ) -> bool:
-        """Whether the entry is our own commit of a file that was renamed over this one.
+    def _own_unseen(
+        self, known: Inode | None, entry: FileEntry | FolderEntry, parent: int, key: str
+    ) -> Inode | None:
+        """The inode that we sent as this entry and did not know to be on Dropbox.
 
-        Its reply was lost: here the identity is still that of the inode that was replaced.
+        `known`: who has the entry's identity here; a file that was replaced by a rename over it
+        still has it.
         """
-        if inode.parent is not None or not isinstance(entry, FileEntry):
-            return False
-        new = self._tree.select_one(
-            "parent = ? AND key = ? AND kind = ? AND base_parent IS NULL", parent, key, FILE
-        )
-        return new is not None and self._was_sent(new, entry)
+        sender = self._sent.sender(entry, parent, key)
+        if sender is None or sender.base_parent is not None:
+            return None
+        return sender if known is None or known.parent is None else None
+
+    def _adopt(self, inode: Inode, entry: FileEntry | FolderEntry, parent: int, key: str) -> None:
+        """What we sent is there; what programs have done with it since is still to be sent."""
+        if (inode.parent, inode.key) == (parent, key):
+            self._add(entry, parent, key)
+        else:
+            self._tree.update(inode.ino, **self._base_columns(entry, parent, key))
+            if isinstance(entry, FileEntry):
+                self._own_commit(inode, entry)
+            else:
+                self._folders[entry.path] = inode.ino
+            self._tree.mark_pending(inode.ino)
+        self._sent.answered(inode.ino)
 
     def _hand_over(self, inode: Inode) -> None:
         """An unlinked inode's identity is another's now: nothing is left to delete."""
@@ -242,6 +260,13 @@ class RemoteChanges:
     ) -> None:
         pending = self.pending(inode)
         content_changed = isinstance(entry, FileEntry) and _differs(entry, inode)
+        if pending.deletion and isinstance(entry, FileEntry):
+            sender = self._sent.sender(entry, parent, key)
+            if sender is not None and sender.ino == inode.ino:
+                # Removed here before the reply to its last commit came.
+                self._own_commit(inode, entry)
+                self._sent.answered(inode.ino)
+                content_changed = False
         follow = reconcile.on_entry(pending, content_changed=content_changed)
         columns = self._base_columns(entry, parent, key)
         if follow.revive:

@@ -144,7 +144,20 @@ CREATE TABLE moved (
 ) WITHOUT ROWID;
 """
 
-CREATE = _TABLES + MOVED
+SENT = """
+CREATE TABLE sent (
+    -- Files and folders whose making was sent and not answered (store.sent).
+    ino INTEGER PRIMARY KEY REFERENCES inode (ino),
+    -- Where, in terms of the base place; and the content hash, empty for a folder.
+    parent INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    at_ns INTEGER NOT NULL
+);
+CREATE INDEX sent_place ON sent (parent, key);
+"""
 
-MIGRATIONS: dict[int, str] = {1: MOVED + "ALTER TABLE journal ADD COLUMN code TEXT;"}
+CREATE = _TABLES + MOVED + SENT
+
+MIGRATIONS: dict[int, str] = {1: MOVED + SENT + "ALTER TABLE journal ADD COLUMN code TEXT;"}
 """From version N to N + 1."""

@@ -289,6 +289,7 @@ class Tree:
                 or inode.base_parent is not None
                 or inode.seen < 0
                 or self.in_use(ino)
+                or self.database.exists("sent", ino)
             )
             if needed:
                 return False
@@ -329,7 +330,7 @@ class Tree:
         """Remove a row and all that hangs on it."""
         self._hot.pop(ino, None)
         self.on_delete(ino)
-        for table in ("session", "staging", "journal", "inode"):
+        for table in ("session", "staging", "journal", "sent", "inode"):
             self.database.execute(f"DELETE FROM {table} WHERE ino = ?", ino)  # noqa: S608
 
     def has_content(self, ino: int) -> bool:

@@ -111,6 +111,8 @@ class Steps:
         """
         if isinstance(step, plan.Delete) and self._tree.get(ino).is_folder:
             return True
+        if isinstance(step, plan.CreateFolder) and not self._journal.sent.is_same(ino, None):
+            return True
         return self._revisions_unknown
 
     async def _see_the_feed(self) -> None:
@@ -150,6 +152,7 @@ class Steps:
     async def _create_folder(self, ino: int, path: RemotePath) -> None:
         parent = self._tree.get(ino).parent
         assert parent is not None  # noqa: S101
+        self._journal.sending(ino, None)
         try:
             entry = await self._client.create_folder(path, patience=AT_ONCE)
         except EndpointError as error:
@@ -228,6 +231,11 @@ class Steps:
         inode = self._tree.get(ino)
         clean = False
         digest = await self._uploader.hash(staged)
+        if ino in self._doubtful and not self._journal.sent.is_same(ino, digest):
+            # It was sent from another place, or with other content, and may be there.
+            await self._see_the_feed()
+            self._doubtful.discard(ino)
+            raise ChangedMeanwhileError("sent before with an answer that did not come")
 
         def current() -> bool:  # Asked in the moment of the commit.
             same = staged.generation == generation and not staged.writers

@@ -113,6 +113,7 @@ def as_version_1(path: Path) -> None:
     Database(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE moved")
+        connection.execute("DROP TABLE sent")
         connection.execute("DROP TABLE journal")
         connection.execute(
             "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL"

@@ -10,7 +10,7 @@ import pytest
 from dbxfs.core.content_hash import content_hash
 from dbxfs.core.model import Cursor, DeletedEntry, FileEntry, FileId, Page, RemotePath, Rev
 from dbxfs.store.inode import ROOT_INO, Attributes, Content, Entry
-from tests.fakes import FakeDropbox, entry_of
+from tests.fakes import SECOND, FakeDropbox, entry_of
 
 from .mount import Mount, contents, entries
 
@@ -822,6 +822,89 @@ def test_regression_a_save_by_rename_whose_reply_was_lost_is_recognised_in_the_f
     mount.settle()
     assert mount.paths() == dropbox.tree() == {"/f": b"saved"}
     assert mount.ino("/f") == ino
+
+
+@pytest.fixture
+def unanswered(mount: Mount, dropbox: FakeDropbox) -> Mount:
+    """A new file, a changed one and a new folder, all on Dropbox, whose replies never came."""
+    dropbox.write("/old", b"before")
+    dropbox.mkdir("/d")
+    mount.follow()
+    for path in ("/new", "/d/new", "/old"):
+        ino = mount.write(path, b"sent")
+        mount.journal.sending(ino, content_hash(b"sent"))
+        dropbox.write(path, b"sent")
+    mount.journal.sending(mount.mkdir("/folder"), None)
+    dropbox.mkdir("/folder")
+    return mount
+
+
+def test_regression_what_was_renamed_before_its_reply_came_is_not_there_twice(
+    unanswered: Mount, dropbox: FakeDropbox
+) -> None:
+    unanswered.rename("/new", "/renamed")
+    unanswered.rename("/d/new", "/old")
+    unanswered.rename("/folder", "/d/folder")
+    unanswered.write("/d/folder/within", b"w")
+    unanswered.restart()
+    unanswered.follow()
+    unanswered.settle()
+    assert unanswered.paths() == dropbox.tree()
+    assert dropbox.tree() == {
+        "/renamed": b"sent",
+        "/old": b"sent",
+        "/d": None,
+        "/d/folder": None,
+        "/d/folder/within": b"w",
+    }
+
+
+def test_regression_what_was_removed_before_its_reply_came_does_not_come_back(
+    unanswered: Mount, dropbox: FakeDropbox
+) -> None:
+    unanswered.unlink("/new")
+    unanswered.unlink("/old")
+    unanswered.rmtree("/d")
+    unanswered.rmdir("/folder")
+    unanswered.restart()
+    unanswered.follow()
+    unanswered.settle()
+    assert unanswered.paths() == dropbox.tree() == {}
+    assert unanswered.tree.unused() == []
+
+
+def test_regression_what_replaced_it_before_its_reply_came_is_what_is_there(
+    unanswered: Mount, dropbox: FakeDropbox
+) -> None:
+    unanswered.unlink("/new")
+    unanswered.write("/new", b"another")
+    unanswered.rename("/d/new", "/moved")
+    unanswered.write("/d/new", b"third")
+    unanswered.restart()
+    unanswered.follow()
+    unanswered.settle()
+    assert unanswered.paths() == dropbox.tree()
+    assert dropbox.tree() == {
+        "/new": b"another",
+        "/moved": b"sent",
+        "/old": b"sent",
+        "/folder": None,
+        "/d": None,
+        "/d/new": b"third",
+    }
+
+
+def test_what_was_removed_and_never_made_is_forgotten_in_time(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    mount.follow()
+    mount.journal.sending(mount.write("/f", b"never arrived"), content_hash(b"never arrived"))
+    mount.unlink("/f")
+    assert mount.tree.unused() != []
+    mount.clock.now += 61 * SECOND
+    dropbox.write("/other", b"so that the feed has something")
+    mount.follow()
+    assert mount.tree.unused() == []
 
 
 def test_after_a_lost_reply_a_later_edit_is_made_from_our_own_commit(
