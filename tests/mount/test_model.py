@@ -124,7 +124,7 @@ class Model(Machine):
         names = {fold(path.rpartition("/")[2]) for path in contents}
         copies = {name for name in names if COPY in name}
         for name in copies - self.copies - self.programs.touched:
-            original = name.split(COPY)[0]
+            original = name.rsplit(COPY, 1)[0]
             here = stems(self.programs.touched)
             there = stems(self.programs.under_other_names(self.elsewhere.touched))
             assert original in here & there, f"{name}: here {here}, elsewhere {there}"
