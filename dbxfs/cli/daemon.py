@@ -33,7 +33,7 @@ from dbxfs.fs.context import Context, Shown
 from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
 from dbxfs.store.blocks import BlockCache
-from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError
+from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError, is_damage
 from dbxfs.store.inode import Effect
 from dbxfs.store.journal import Journal
 from dbxfs.store.recovery import mend_staging, rescue
@@ -96,22 +96,40 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
     folders = Folders.of(options)
     with locked(folders.state):
         try:
-            database = open_database(folders)
+            tree, staging = _open(folders, options)
         except DatabaseNewerError as error:
             raise MountError(str(error)) from None
         except sqlite3.OperationalError as error:
             raise MountError(f"{folders.database} cannot be opened: {error}") from None
         cache = BlockCache(folders.cache, options.cache_size)
         try:
-            tree = Tree(database, time.time_ns, options.folder)
-            staging = Staging(tree, folders.staging)
-            _tidy(tree, staging, folders)
             trio.run(_serve, options, settings, folders, tree, staging, cache, ready)
         except* (MountError, DropboxError, WrongAccountError) as group:
             raise MountError(str(_first(group))) from None
         finally:
             cache.close()
-            database.close()
+            tree.database.close()
+
+
+def _open(folders: Folders, options: MountOptions) -> tuple[Tree, Staging]:
+    """The mount's tree and staging, tidied up; damage that shows only then is treated alike."""
+    try:
+        return _tidied(open_database(folders), folders, options)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
+        return _tidied(_rebuilt(folders, error), folders, options)
+
+
+def _tidied(database: Database, folders: Folders, options: MountOptions) -> tuple[Tree, Staging]:
+    try:
+        tree = Tree(database, time.time_ns, options.folder)
+        staging = Staging(tree, folders.staging)
+        _tidy(tree, staging, folders)
+    except BaseException:
+        database.close()
+        raise
+    return tree, staging
 
 
 def open_database(folders: Folders) -> Database:
@@ -119,23 +137,25 @@ def open_database(folders: Folders) -> Database:
     try:
         return Database(folders.database)
     except DatabaseDamagedError as error:
-        aside = folders.database.with_name(f"tree.damaged-{time.time_ns()}")
-        log.error("the database is damaged (%s); it is kept as %s and rebuilt", error, aside)  # noqa: TRY400
-        for suffix in ("", "-wal", "-shm"):
-            file = folders.database.with_name(folders.database.name + suffix)
-            if file.exists():
-                file.rename(aside.with_name(aside.name + suffix))
-        database = Database(folders.database)
-        try:
-            saved = rescue(aside, database)
-            log.warning(
-                "%d changes and the content of %d files were saved from it",
-                saved.changes,
-                saved.files,
-            )
-        except sqlite3.DatabaseError as failure:
-            log.error("no changes could be saved from it: %s", failure)  # noqa: TRY400
-        return database
+        return _rebuilt(folders, error)
+
+
+def _rebuilt(folders: Folders, error: Exception) -> Database:
+    aside = folders.database.with_name(f"tree.damaged-{time.time_ns()}")
+    log.error("the database is damaged (%s); it is kept as %s and rebuilt", error, aside)
+    for suffix in ("", "-wal", "-shm"):
+        file = folders.database.with_name(folders.database.name + suffix)
+        if file.exists():
+            file.rename(aside.with_name(aside.name + suffix))
+    database = Database(folders.database)
+    try:
+        saved = rescue(aside, database)
+        log.warning(
+            "%d changes and the content of %d files were saved from it", saved.changes, saved.files
+        )
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as failure:
+        log.error("no changes could be saved from it: %s", failure)  # noqa: TRY400
+    return database
 
 
 def _tidy(tree: Tree, staging: Staging, folders: Folders) -> None:

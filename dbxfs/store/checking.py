@@ -32,6 +32,7 @@ from dbxfs.core.names import fold, problem
 from dbxfs.core.ranges import Ranges
 
 from . import schema
+from .database import is_damage
 from .inode import FILE, FOLDER, ROOT_INO
 
 LISTED = 1000
@@ -236,8 +237,8 @@ class StoreCheck:
                     # The rules would be asked of rows that are not what was written.
                     return damage
                 return [*self._rows(connection), *self._files(connection)]
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                if not is_damage(error):
                     raise
                 return [Finding(Rule.UNREADABLE, 0, "", str(error))]
 
@@ -287,7 +288,7 @@ class StoreCheck:
     def _broken(self, file: str, extents: bytes, size: int) -> tuple[Rule, str] | None:
         try:
             held = Ranges.from_bytes(extents)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             return Rule.STAGING_RANGES, str(error)
         if held.end > size:
             return Rule.STAGING_RANGES, f"written to {held.end}, the file ends at {size}"
@@ -347,15 +348,11 @@ def _damage(connection: sqlite3.Connection) -> Iterator[Finding]:
     for (line,) in connection.execute("PRAGMA integrity_check(20)"):
         if line != "ok":
             yield Finding(Rule.DAMAGED, 0, "", line)
-    with contextlib.closing(sqlite3.connect(":memory:")) as wanted:
-        wanted.executescript(schema.CREATE)
-        for name in sorted(_names(wanted) - _names(connection)):
-            yield Finding(Rule.DAMAGED, 0, "", f"{name} is missing")
-
-
-def _names(connection: sqlite3.Connection) -> set[str]:
-    rows = connection.execute("SELECT type || ' ' || name FROM sqlite_master WHERE sql NOT NULL")
-    return {name for (name,) in rows}
+    for part in schema.missing(connection):
+        yield Finding(Rule.DAMAGED, 0, "", f"{part} is missing")
+        return
+    for table in schema.misfits(connection, ("inode", *schema.SMALL)):
+        yield Finding(Rule.DAMAGED, 0, "", f"{table} has values that cannot be")
 
 
 def _reach(connection: sqlite3.Connection, table: str, column: str) -> None:

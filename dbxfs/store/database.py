@@ -64,17 +64,33 @@ class Database:
         self._after: list[Callable[[], object]] = []
         self.rolled_back: list[Callable[[], object]] = []
         """Called after a rollback: what was read or made within the transaction is void."""
-        self._connection = _connect(path)
+        path.touch(mode=0o600)
+        self._connection = sqlite3.connect(
+            path, timeout=5, isolation_level=None, cached_statements=256
+        )
         try:
+            self._configure()
             self._prepare()
-        except sqlite3.DatabaseError as error:
+        except BaseException as error:
             self._connection.close()
-            if _is_damage(error):
+            if is_damage(error) or self._claims_read_only(error):
                 raise DatabaseDamagedError(str(error)) from error
             raise
-        except BaseException:
-            self._connection.close()
-            raise
+
+    def _claims_read_only(self, error: BaseException) -> bool:
+        """Whether only the file's own header says that it must not be written to."""
+        code = getattr(error, "sqlite_errorcode", 0)
+        return bool(code == sqlite3.SQLITE_READONLY and os.access(self.path, os.W_OK))
+
+    def _configure(self) -> None:
+        for setting in (
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "wal_autocheckpoint = 0",
+            "cache_size = -16384",
+            "temp_store = MEMORY",
+        ):
+            self._connection.execute(f"PRAGMA {setting}")
 
     def _prepare(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -83,6 +99,8 @@ class Database:
                 f"{self.path} was written by a later dbxfs (schema {version}, this one knows "
                 f"{schema.VERSION}); install that version again"
             )
+        if version < 0:
+            raise DatabaseDamagedError(f"{self.path} is not a dbxfs database")
         if version == 0:
             if self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 raise DatabaseDamagedError(f"{self.path} is not a dbxfs database")
@@ -95,10 +113,8 @@ class Database:
                 for statement in _statements(schema.MIGRATIONS[step]):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {step + 1}")
-        if version and self.get_meta("clean") != "1":
-            (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise DatabaseDamagedError(str(verdict))
+        if version:
+            self._look_for_damage()
         self.set_meta("clean", "0")
         # Opened once and closed after the connection: closing any descriptor of the file would
         # drop the locks that SQLite holds on it (sqlite.org/howtocorrupt.html, 2.2).
@@ -106,11 +122,25 @@ class Database:
             os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in (f"{self.path}-wal", self.path)
         ]
 
+    def _look_for_damage(self) -> None:
+        missing = schema.missing(self._connection)
+        if missing:
+            raise DatabaseDamagedError(f"{missing[0]} is missing")
+        clean = self.get_meta("clean")
+        if clean == "1":
+            return
+        # The longer check also compares the indexes with the rows.
+        check = "integrity_check" if clean == "damaged" else "quick_check"
+        (verdict,) = self._connection.execute(f"PRAGMA {check}(1)").fetchone()
+        if verdict != "ok":
+            raise DatabaseDamagedError(str(verdict))
+        for table in schema.misfits(self._connection, schema.SMALL):
+            raise DatabaseDamagedError(f"{table} has values that cannot be")
+
     def close(self) -> None:
-        """Note that all is in order, so that the next start need not check, and close."""
-        if self.trusted:
-            with contextlib.suppress(sqlite3.Error):
-                self.set_meta("clean", "1")
+        """Note whether all is in order, so that the next start need not check, and close."""
+        with contextlib.suppress(sqlite3.Error):
+            self.set_meta("clean", "1" if self.trusted else "damaged")
         self._connection.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -149,7 +179,11 @@ class Database:
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run one statement with positional values."""
-        return self._connection.execute(sql, values)
+        try:
+            return self._connection.execute(sql, values)
+        except sqlite3.DatabaseError as error:
+            self.trusted = self.trusted and not is_damage(error)
+            raise
 
     def exists(self, table: str, ino: int) -> bool:
         """Whether the table has a row of that inode."""
@@ -219,28 +253,18 @@ class Database:
             log.warning("the database's log cannot be folded in: %s", error)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(path, timeout=5, isolation_level=None, cached_statements=256)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if _is_damage(error):
-            raise DatabaseDamagedError(str(error)) from error
-        raise
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute("PRAGMA cache_size = -16384")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    return connection
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    )
+def is_damage(error: BaseException) -> bool:
+    """Whether the failure means that the file does not hold what was written to it."""
+    if isinstance(error, UnicodeDecodeError):
+        # sqlite3 cannot read SQLite's own message, which quotes the damaged schema.
+        return True
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return True
+    # These two have no code of their own.
+    return "Could not decode" in str(error) or str(error) == "unsupported file format"
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -27,6 +27,7 @@ from dbxfs.core.ranges import Ranges
 from .database import Database
 from .inode import FOLDER, ROOT_INO, Inode
 from .remote import LIMBO, NO_BASE
+from .schema import STORAGE
 from .staging import Staging
 from .tree import Tree
 
@@ -81,7 +82,7 @@ def _readable(source: sqlite3.Connection, table: str) -> list[Row]:
         try:
             for row in source.execute(f"SELECT * FROM {table} ORDER BY rowid {order}"):  # noqa: S608
                 rows.setdefault(row["ino"], dict(row))
-        except (sqlite3.Error, IndexError) as error:
+        except (sqlite3.Error, UnicodeDecodeError, IndexError) as error:
             log.warning("not all of %s can be read: %s", table, error)
         else:
             break
@@ -91,7 +92,7 @@ def _readable(source: sqlite3.Connection, table: str) -> list[Row]:
 def _one(source: sqlite3.Connection, table: str, key: str, value: object) -> Row | None:
     try:
         row = source.execute(f"SELECT * FROM {table} WHERE {key} = ?", (value,)).fetchone()  # noqa: S608
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
     return None if row is None else dict(row)
 
@@ -130,8 +131,14 @@ def _insert_inodes(database: Database, inodes: dict[int, Row]) -> set[int]:
 
 def _insert(database: Database, table: str, row: Row) -> bool:
     """Whether the row could be inserted; one that contradicts others is left out."""
-    columns = {column[1] for column in database.execute(f"PRAGMA table_info({table})")}
+    columns = {
+        name: STORAGE[declared]
+        for _, name, declared, *_ in database.execute(f"PRAGMA table_info({table})")
+    }
     kept = {name: value for name, value in row.items() if name in columns and name != "seq"}
+    if not all(value is None or isinstance(value, columns[name]) for name, value in kept.items()):
+        log.warning("a row of %s could not be saved: it has values that cannot be", table)
+        return False
     try:
         database.execute(
             f"INSERT INTO {table} ({', '.join(kept)}) VALUES ({', '.join('?' * len(kept))})",  # noqa: S608
@@ -160,7 +167,7 @@ def mend_staging(tree: Tree, staging: Staging, folder: Path, recovered: Path) ->
         there = path.stat().st_size if path.exists() else 0
         try:
             written = Ranges.from_bytes(extents)
-        except ValueError:  # a database that was damaged
+        except (ValueError, TypeError):  # a database that was damaged
             written = Ranges([(0, there + 1)])
         if inode is None or (path.exists() and there >= written.end):
             continue

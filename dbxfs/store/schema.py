@@ -17,6 +17,11 @@ of some 40 MB in a million files and cost every query a second case.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Iterable
+
 VERSION = 2
 """`PRAGMA user_version`; raise it together with a step in `MIGRATIONS`."""
 
@@ -161,3 +166,50 @@ CREATE = _TABLES + MOVED + SENT
 
 MIGRATIONS: dict[int, str] = {1: MOVED + SENT + "ALTER TABLE journal ADD COLUMN code TEXT;"}
 """From version N to N + 1."""
+
+
+def missing(connection: sqlite3.Connection) -> list[str]:
+    """What a database of this version lacks, in people's words; also the root's row."""
+    found = sorted(_wanted() - _parts(connection))
+    if not found and connection.execute("SELECT 1 FROM inode WHERE ino = 1").fetchone() is None:
+        found.append("the root's row")
+    return found
+
+
+@functools.cache
+def _wanted() -> frozenset[str]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(CREATE)
+        return frozenset(_parts(connection))
+
+
+def _parts(connection: sqlite3.Connection) -> set[str]:
+    """Tables, indexes and columns."""
+    rows = connection.execute(
+        "SELECT type || ' ' || name FROM sqlite_master WHERE sql NOT NULL UNION ALL"
+        " SELECT 'column ' || t.name || '.' || c.name FROM sqlite_master t,"
+        " pragma_table_info(t.name) c WHERE t.type = 'table'"
+    )
+    return {part for (part,) in rows}
+
+
+STORAGE = {"INTEGER": int, "TEXT": str, "BLOB": bytes}
+"""Declared types, and what Python gets of them."""
+
+SMALL = ("staging", "session", "journal", "meta")
+"""Tables of a few rows; the tree is not among them."""
+
+
+def misfits(connection: sqlite3.Connection, tables: Iterable[str]) -> list[str]:
+    """Tables that hold values of another type than they declare: SQLite itself lets them pass."""
+    found = []
+    for table in tables:
+        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        wrong = " OR ".join(
+            f"typeof({name}) NOT IN ('{declared.lower()}', 'null')"
+            for _, name, declared, *_ in columns
+        )
+        row = connection.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1")  # noqa: S608
+        if row.fetchone() is not None:
+            found.append(table)
+    return found
