@@ -58,7 +58,7 @@ class Elsewhere:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._mounted.pid, number)
 
-    # ---- Between enter and exit ----
+    # ---- Between enter and exit; an edit that cannot be made is not, and gives False ----
 
     def pick(self, pick: int, *, folders: bool | None = None) -> str | None:
         """Something that is there."""
@@ -79,23 +79,26 @@ class Elsewhere:
     def _touch(self, *paths: str) -> None:
         self.touched |= {fold(path.rpartition("/")[2]) for path in paths}
 
-    def write(self, path: str, content: bytes, ledger: Ledger) -> None:
+    def write(self, path: str, content: bytes, ledger: Ledger) -> bool:
         """A file is made or changed; nothing happens where a folder is, or a file above."""
         there = self._find(path)
         above = self._find(path.rpartition("/")[0])
         if (there is not None and self._tree[there] is None) or (above and self._tree[above]):
-            return
+            return False
         if there is not None:
             ledger.forgive([ledger.known(str(self._tree[there]))])
         self._server.edit([{"op": "write", "path": path, "text": content.decode()}])
         ledger.accept({content}, f"written elsewhere to {path}")
         self._touch(path)
+        return True
 
-    def mkdir(self, path: str) -> None:
+    def mkdir(self, path: str) -> bool:
         """A folder is made, unless something is there."""
-        if self._find(path) is None:
-            self._server.edit([{"op": "mkdir", "path": path}])
-            self._touch(path)
+        if self._find(path) is not None:
+            return False
+        self._server.edit([{"op": "mkdir", "path": path}])
+        self._touch(path)
+        return True
 
     def delete(self, path: str, ledger: Ledger) -> None:
         """Something is deleted with all that is in it."""
@@ -105,12 +108,13 @@ class Elsewhere:
         self._server.edit([{"op": "delete", "path": path}])
         self._touch(*gone)
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, source: str, target: str) -> bool:
         """Something is moved, unless something is there or it would be into itself.
 
         A change of case alone is left out: Dropbox does not report it.
         """
         if fold(target).startswith(fold(source) + "/") or self._find(target) is not None:
-            return
+            return False
         self._server.edit([{"op": "move", "from": source, "to": target}])
         self._touch(source, target, *self._below(source))
+        return True

@@ -217,6 +217,9 @@ class Machine(RuleBasedStateMachine):
         with self.elsewhere:
             yield self.elsewhere
 
+    def made(self, done: bool) -> None:
+        self.history[-1] += "" if done else ": something is there"
+
     @step(pick=PICK, name=NAMES, length=LENGTH)
     def elsewhere_writes(self, pick: int, name: str, length: int) -> None:
         if self.elsewhere.reachable:
@@ -224,7 +227,7 @@ class Machine(RuleBasedStateMachine):
             with self.edit() as elsewhere:
                 path = elsewhere.place(pick, name)
                 with self.told(f"elsewhere {path} gets {content[:6]!r}"):
-                    elsewhere.write(path, content, self.ledger)
+                    self.made(elsewhere.write(path, content, self.ledger))
 
     @step(pick=PICK)
     def elsewhere_changes(self, pick: int) -> None:
@@ -234,7 +237,7 @@ class Machine(RuleBasedStateMachine):
                 path = elsewhere.pick(pick, folders=False)
                 if path is not None:
                     with self.told(f"elsewhere {path} is changed to {content!r}"):
-                        elsewhere.write(path, content, self.ledger)
+                        self.made(elsewhere.write(path, content, self.ledger))
 
     @step(pick=PICK, name=NAMES)
     def elsewhere_makes_a_folder(self, pick: int, name: str) -> None:
@@ -242,7 +245,7 @@ class Machine(RuleBasedStateMachine):
             with self.edit() as elsewhere:
                 path = elsewhere.place(pick, name)
                 with self.told(f"elsewhere {path}/ is made"):
-                    elsewhere.mkdir(path)
+                    self.made(elsewhere.mkdir(path))
 
     @step(pick=PICK)
     def elsewhere_deletes(self, pick: int) -> None:
@@ -260,7 +263,7 @@ class Machine(RuleBasedStateMachine):
                 source, target = elsewhere.pick(pick), elsewhere.place(place, name)
                 if source is not None:
                     with self.told(f"elsewhere {source} is moved to {target}"):
-                        elsewhere.move(source, target)
+                        self.made(elsewhere.move(source, target))
 
     # ---- The network, the daemon and time ----
 
