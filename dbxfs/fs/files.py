@@ -16,7 +16,7 @@ import msgspec
 import pyfuse3
 import trio
 
-from dbxfs.store.inode import Inode
+from dbxfs.store.inode import Content, Inode
 from dbxfs.store.staged import StagedFile
 from dbxfs.sync.fetcher import Version
 
@@ -34,6 +34,9 @@ class OpenFile:
     """What Dropbox had when it was opened: still readable when the file is gone there."""
     changed: bool
     """Something was written through it."""
+    append: bool
+    """Whether all that is written to it goes to the end. Not for one that is read too: the pages
+    of a mapping come by way of that, each to its own place."""
 
 
 class FileHandlers(FolderHandlers):
@@ -44,9 +47,10 @@ class FileHandlers(FolderHandlers):
         self._files: dict[int, OpenFile] = {}
         self._handles = itertools.count(1)
 
-    def _open(self, inode: Inode, *, changed: bool) -> pyfuse3.FileInfo:
+    def _open(self, inode: Inode, flags: int, *, changed: bool) -> pyfuse3.FileInfo:
         handle = next(self._handles)
-        self._files[handle] = OpenFile(inode.ino, _version(inode), changed)
+        append = flags & (os.O_ACCMODE | os.O_APPEND) == os.O_WRONLY | os.O_APPEND
+        self._files[handle] = OpenFile(inode.ino, _version(inode), changed, append)
         self.context.kernel.opened(inode.ino)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
 
@@ -71,7 +75,7 @@ class FileHandlers(FolderHandlers):
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)
-        return self._open(self.context.tree.get(inode), changed=bool(flags & os.O_TRUNC))
+        return self._open(self.context.tree.get(inode), flags, changed=bool(flags & os.O_TRUNC))
 
     @errnos
     async def create(
@@ -84,7 +88,7 @@ class FileHandlers(FolderHandlers):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there."""
         inode = await self._create(parent_inode, name, mode, ctx)
-        return self._open(inode, changed=True), self._given(inode)
+        return self._open(inode, flags, changed=True), self._given(inode)
 
     @errnos
     async def mknod(
@@ -155,12 +159,17 @@ class FileHandlers(FolderHandlers):
 
     @errnos
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
-        """write(2), into staging."""
-        context = self.context
-        handle = self._files[fh]
+        """write(2), into staging.
+
+        What is appended goes to the end as it is, which O_APPEND leaves to us: the kernel may not
+        have heard yet of another size from elsewhere.
+        """
+        context, handle = self.context, self._files[fh]
         handle.changed = True
-        inode = context.tree.get(handle.ino)
-        staged = self._stage(inode)
+        staged = self._stage(context.tree.get(handle.ino))
+        if handle.append and off != staged.size:
+            off = staged.size
+            context.kernel.stale([Content(handle.ino)])
         await check_growth(context, staged, off + len(buf))
         with staged.writing():
             return await trio.to_thread.run_sync(staged.write, off, buf, context.tree.clock())

@@ -118,3 +118,20 @@ def test_regression_deleted_while_open_and_written_and_changed_elsewhere(mounted
         mounted.server.edit([{"op": "write", "path": "/d/a", "text": "theirs, and longer"}])
         mounted.sync()
         assert path.read_text() == "theirs, and longer"
+
+
+def test_regression_appended_in_the_moment_of_a_change_elsewhere(mounted: Mounted) -> None:
+    """The kernel appended where the file had ended before: into the middle of the new version."""
+    for number in range(30):
+        path = mounted.path / f"f{number}"
+        mounted.server.edit([{"op": "write", "path": f"/{path.name}", "text": "short"}])
+        eventually(path.exists, 5)
+        mounted.server.edit([{"op": "write", "path": f"/{path.name}", "text": "longer than that"}])
+        moment = time.monotonic() + number * 0.0004
+        while time.monotonic() < moment:
+            pass
+        with path.open("a") as file:
+            file.write("+mine")
+    mounted.sync()
+    found = {path.read_text() for path in mounted.path.iterdir()}
+    assert found <= {"short+mine", "longer than that+mine", "longer than that"}
