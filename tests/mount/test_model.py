@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -124,10 +125,11 @@ class Model(Machine):
         names = {fold(path.rpartition("/")[2]) for path in contents}
         copies = {name for name in names if COPY in name}
         for name in copies - self.copies - self.programs.touched:
-            original = name.rsplit(COPY, 1)[0]
+            # What met two of them, by its name and by its content, bears the mark twice.
+            originals = {name[: mark.start()] for mark in re.finditer(re.escape(COPY), name)}
             here = stems(self.programs.touched)
             there = stems(self.programs.under_other_names(self.elsewhere.touched))
-            assert original in here & there, f"{name}: here {here}, elsewhere {there}"
+            assert originals & here & there, f"{name}: here {here}, elsewhere {there}"
         self.copies = copies
         if self.programs.reference is not None:
             expected = self.programs.reference.shape()
