@@ -256,6 +256,8 @@ async def _serve(
                 kernel.stop()
                 pyfuse3.close(unmount=True)
                 staging.record_all()
+                with trio.move_on_after(LAST_ANSWERS, shield=True):
+                    await fetcher.keep()
         nursery.cancel_scope.cancel()
 
 

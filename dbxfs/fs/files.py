@@ -136,7 +136,7 @@ class FileHandlers(FolderHandlers):
             if inode is not None and off < inode.size:
                 raise pyfuse3.FUSEError(errno.EIO)
             return b""
-        return await self.context.fetcher.read(version, off, size)
+        return await self.context.fetcher.read(version, off, size, fh)
 
     async def _read_staged(self, staged: StagedFile, offset: int, length: int) -> bytes:
         end = min(offset + length, staged.size)
@@ -218,6 +218,7 @@ class FileHandlers(FolderHandlers):
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """The last reference to a handle is gone."""
         ino = self._files.pop(fh).ino
+        self.context.fetcher.forget(fh)
         # Pages of a mapping can be written after the last flush.
         self._record(ino)
         if self.context.kernel.released(ino):

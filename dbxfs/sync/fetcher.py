@@ -1,23 +1,28 @@
-"""Reading what Dropbox has: blocks by revision, one flight a block, shared by all who wait.
+"""Reading what Dropbox has: by revision, in ranges that go side by side and are shared by all.
 
-A read looks in memory, among the flights under way, in the disk cache, and only then asks
-Dropbox, for one range that covers what is missing plus what `core.readahead` adds. Flights belong
-to the nursery that was given, not to the reader: a reader that is interrupted leaves without
-disturbing the others.
+A read looks at its blocks in memory; what is neither there nor on its way is looked for in the
+disk cache, and what is not there either is fetched. What else to fetch, `core.readahead` says.
+Flights belong to the nursery that was given, not to the reader: a reader that is interrupted
+leaves without disturbing the others.
 
-Reading by `rev:` shows one version to the end, whatever happens to the file meanwhile. A
-connection that breaks goes on at the block where it stopped.
+* Reading by `rev:` shows one version to the end, whatever happens to the file meanwhile.
+* A connection that breaks, or brings nothing for a while, goes on at that byte on another one. A
+  reader whose bytes are slow to come gets a second connection for just those.
+* A small file is held against its content hash before anything of it is given out; a large one when
+  the last of its blocks has come. What is wrong is fetched again once.
+* What is needed now goes before what may be needed: reading ahead has fewer connections than the
+  lane, and a budget of bytes that all readers share.
 """
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import logging
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Hashable
+from dataclasses import dataclass, field
 
 import trio
 
@@ -25,19 +30,38 @@ from dbxfs.api.client import Client
 from dbxfs.api.errors import DropboxError, ServerTrouble, Unreachable
 from dbxfs.core import readahead
 from dbxfs.core.backoff import delay
-from dbxfs.core.content_hash import content_hash
+from dbxfs.core.content_hash import BLOCK as HASHED
 from dbxfs.core.model import RemotePath, Rev
-from dbxfs.store.blocks import BLOCK, BlockCache
+from dbxfs.store.blocks import BLOCK, UNIT, BlockCache
+
+from .memory import Block, Memory
 
 log = logging.getLogger(__name__)
 
-MEMORY_BLOCKS = 96
-PATTERNS = 64
+MEMORY = 96 * 1024 * 1024
+AHEAD = 48 * 1024 * 1024
+"""Bytes that may be kept ahead of all readers together."""
+AHEAD_CONNECTIONS = 10
+READERS = 64
+LIVELY = 2.0
+"""Seconds since his last read in which a reader counts."""
 ATTEMPTS = 4
 GIVEN_UP_FOR = 2.0
 """Seconds in which a read that failed after all attempts fails again without any."""
 OUTAGE = 15.0
-"""Seconds without a block after which a failed read is not tried again: programs wait."""
+"""Seconds without a byte after which a failed read is not tried again: programs wait."""
+STALLED = 5.0
+"""Seconds without a byte after which a connection is given up."""
+SLOW = 1.5
+"""Seconds that a reader waits for bytes that are on their way before he gets them another way."""
+RATE = 50e6
+"""Bytes a second that a link is taken for before it was seen."""
+GROUP = HASHED // BLOCK
+"""Blocks that are hashed together (core.content_hash)."""
+
+
+_Wanted = tuple[int, Block, int]
+"""A block's number, the block, and the units of it that are to come."""
 
 
 class DamagedContentError(Exception):
@@ -63,28 +87,22 @@ class Version:
         return -(-self.size // BLOCK)
 
 
-class _Flight:
-    """A block under way."""
+@dataclass(slots=True)
+class _Reader:
+    """Somebody who reads a file, and how."""
 
-    def __init__(self) -> None:
-        self.landed = trio.Event()
-        self.data: bytes | None = None
-        self.error: Exception | None = None
+    pattern: readahead.Pattern | None = None
+    seen: float = -math.inf
+    waited: float = 0.0
+    """Seconds that he has waited since he began to jump about."""
 
-    def land(self, data: bytes) -> None:
-        self.data = data
-        self.landed.set()
 
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self.landed.set()
+@dataclass(slots=True)
+class _Proof:
+    """What is known of a content's hash so far."""
 
-    async def wait(self) -> bytes:
-        await self.landed.wait()
-        if self.data is None:
-            assert self.error is not None  # noqa: S101
-            raise self.error
-        return self.data
+    done: set[int] = field(default_factory=set)
+    digests: dict[int, bytes] = field(default_factory=dict)
 
 
 class Fetcher:
@@ -94,132 +112,100 @@ class Fetcher:
         self._client = client
         self._cache = cache
         self._nursery = nursery
-        self._memory: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._flights: dict[tuple[str, int], _Flight] = {}
-        self._patterns: OrderedDict[str, readahead.Pattern] = OrderedDict()
+        self._memory = Memory(MEMORY)
+        self._readers: OrderedDict[Hashable, _Reader] = OrderedDict()
         self._given_up: OrderedDict[str, tuple[float, Exception]] = OrderedDict()
+        self._proofs: OrderedDict[str, _Proof] = OrderedDict()
+        self._suspects: set[str] = set()
+        self._damaged: set[str] = set()
+        self._ahead = trio.CapacityLimiter(AHEAD_CONNECTIONS)
+        self._rate = RATE
 
-    async def read(self, version: Version, offset: int, length: int) -> bytes:
+    # ---- Reading ----
+
+    async def read(
+        self, version: Version, offset: int, length: int, reader: Hashable = None
+    ) -> bytes:
         """The bytes of [offset, offset + length), less where the file ends.
 
-        Raises `DropboxError` when they cannot be had, `DamagedContentError` when they are wrong.
+        `reader`: who reads, so that his way of reading can be told from others'. Raises
+        `DropboxError` when they cannot be had, `DamagedContentError` when they are wrong.
         """
         end = min(offset + length, version.size)
         if end <= offset:
             return b""
-        first, last = offset // BLOCK, (end - 1) // BLOCK
-        blocks = await self._blocks(version, first, last)
-        if first == last:
-            return blocks[0][offset - first * BLOCK : end - first * BLOCK]
-        return b"".join(blocks)[offset - first * BLOCK : end - first * BLOCK]
-
-    async def _blocks(self, version: Version, first: int, last: int) -> list[bytes]:
-        ahead = self._advance(version, first, last)
-        asked = range(first, last + 1)
-        found = await self._cached(version, asked)
-        if len(found) < len(asked):
+        who = self._reader(version.key if reader is None else (version.key, reader))
+        ranges = self._advance(who, version, offset, end)
+        numbers = range(offset // BLOCK, (end - 1) // BLOCK + 1)
+        blocks = [self._memory.block(version.key, n, version.size) for n in numbers]
+        if any(block.mask(offset, end) & ~block.have for block in blocks):
             self._check_given_up(version)
-        self._launch(version, [*(b for b in asked if b not in found), *ahead])
-        # All at once: what is in memory now may be pushed out while the first is waited for.
-        flights = [found[b] if b in found else self._coming(version, b) for b in asked]
-        return [flight if isinstance(flight, bytes) else await flight.wait() for flight in flights]
-
-    def forget(self, key: str) -> None:
-        """Drop what is in memory of a version's blocks: they are not what they should be."""
-        for place in [place for place in self._memory if place[0] == key]:
-            del self._memory[place]
-
-    def _coming(self, version: Version, block: int) -> bytes | _Flight:
-        place = (version.key, block)
-        return self._flights.get(place) or self._memory[place]
-
-    def _advance(self, version: Version, first: int, last: int) -> Iterable[int]:
-        pattern, ahead = readahead.advance(
-            self._patterns.get(version.key), first, last, version.blocks
-        )
-        self._patterns[version.key] = pattern
-        self._patterns.move_to_end(version.key)
-        if len(self._patterns) > PATTERNS:
-            self._patterns.popitem(last=False)
-        return ahead
-
-    async def _cached(self, version: Version, blocks: Iterable[int]) -> dict[int, bytes]:
-        """Those that are here: in memory, or in the disk cache."""
-        found: dict[int, bytes] = {}
-        elsewhere = []
+            self._bring(version, offset, end)
+        for start, stop in ranges:
+            self._bring_ahead(version, start, stop)
+        began = trio.current_time()
         for block in blocks:
-            data = self._memory.get((version.key, block))
-            if data is not None:
-                self._memory.move_to_end((version.key, block))
-                found[block] = data
-            elif (version.key, block) not in self._flights:
-                elsewhere.append(block)
-        on_disk = await self._on_disk(version, elsewhere)
-        for block, data in on_disk.items():
-            self._remember(version.key, block, data)
-        return found | on_disk
+            await self._wait(version, block, offset, end)
+        self._note_wait(who, version, trio.current_time() - began)
+        return b"".join(block.take(offset, end) for block in blocks)
 
-    async def _on_disk(self, version: Version, blocks: list[int]) -> dict[int, bytes]:
-        """Those that the disk cache has."""
-        if not blocks:
-            return {}
-        key = version.key
-        values = await trio.to_thread.run_sync(lambda: [self._cache.get(key, b) for b in blocks])
-        return {
-            block: bytes(value)
-            for block, value in zip(blocks, values, strict=True)
-            if value is not None and len(value) == self._length(version, block)
-        }
+    def forget(self, reader: Hashable) -> None:
+        """The reader will not come again."""
+        for key in [key for key in self._readers if isinstance(key, tuple) and key[1] == reader]:
+            del self._readers[key]
 
-    def _launch(self, version: Version, blocks: list[int]) -> None:
-        """Start flights for the blocks that are neither here nor under way, a run at a time."""
-        run: list[int] = []
-        for block in blocks:
-            place = (version.key, block)
-            if place in self._flights or place in self._memory:
+    async def keep(self) -> None:
+        """Put what is only in memory into the disk cache: the daemon ends."""
+        for content, block in self._memory.unsaved():
+            await trio.to_thread.run_sync(self._save, content, block)
+
+    def _reader(self, key: Hashable) -> _Reader:
+        reader = self._readers.setdefault(key, _Reader())
+        self._readers.move_to_end(key)
+        if len(self._readers) > READERS:
+            self._readers.popitem(last=False)
+        return reader
+
+    def _advance(
+        self, who: _Reader, version: Version, start: int, end: int
+    ) -> list[readahead.Range]:
+        now = trio.current_time()
+        who.seen = now
+        lively = sum(now - other.seen < LIVELY for other in self._readers.values())
+        limit = max(readahead.LARGEST_PIECE, AHEAD // max(1, lively))
+        who.pattern, ranges = readahead.advance(who.pattern, start, end, version.size, limit)
+        return ranges
+
+    def _note_wait(self, who: _Reader, version: Version, seconds: float) -> None:
+        """A reader who jumps about and waits long enough gets the whole file."""
+        if who.pattern is None or not who.pattern.jumps:
+            who.waited = 0.0
+            return
+        who.waited += seconds
+        if readahead.fill_pays(who.waited, version.size, self._rate):
+            who.waited = -math.inf
+            self._bring_ahead(version, 0, version.size)
+
+    async def _wait(self, version: Version, block: Block, start: int, end: int) -> None:
+        need, raced = block.mask(start, end), False
+        while need & ~block.have:
+            if need & ~block.have & ~block.coming:
+                if block.error is not None:
+                    raise block.error
+                self._bring(version, start, end)
                 continue
-            self._flights[place] = _Flight()
-            if run and block != run[-1] + 1:
-                self._nursery.start_soon(self._fly, version, run)
-                run = []
-            run.append(block)
-        if run:
-            self._nursery.start_soon(self._fly, version, run)
-
-    async def _fly(self, version: Version, run: list[int]) -> None:
-        """Bring a run of blocks, whatever it takes; land or fail every flight of it."""
-        left = list(run)
-        try:
-            await self._land_cached(version, left)
-            for attempt in range(ATTEMPTS):
-                landed = trio.current_time()
-                try:
-                    while left:
-                        await self._fetch(version, left)
-                        landed = trio.current_time()
-                except (Unreachable, ServerTrouble, DamagedContentError) as error:
-                    if attempt == ATTEMPTS - 1 or trio.current_time() - landed > OUTAGE:
-                        raise
-                    log.debug("a read of %s is tried again: %s", version.rev, error)
-                    pause = delay(attempt, base=0.2, cap=3, random=random.random())  # noqa: S311
-                    await trio.sleep(pause)
-                else:
-                    return
-        except (DropboxError, DamagedContentError) as error:
-            self._given_up[version.key] = (trio.current_time(), error)
-            if len(self._given_up) > PATTERNS:
-                self._given_up.popitem(last=False)
-            for block in left:
-                self._flights.pop((version.key, block)).fail(error)
-        except BaseException:
-            for block in left:
-                self._flights.pop((version.key, block)).fail(
-                    Unreachable("the mount is ending", doubt=False)
-                )
-            raise
+            changed = block.changed
+            with trio.move_on_after(math.inf if raced else SLOW) as patience:
+                await changed.wait()
+            if patience.cancelled_caught:
+                raced = True
+                first, last = _aligned(max(start, block.start), min(end, block.end), version)
+                self._nursery.start_soon(self._fly, version, first, last)
 
     def _check_given_up(self, version: Version) -> None:
         """A read whose read-ahead failed is asked for again by the kernel, at once, in vain."""
+        if version.key in self._damaged:
+            raise DamagedContentError(f"what Dropbox sends as revision {version.rev} is damaged")
         since, error = self._given_up.get(version.key, (-math.inf, None))
         if error is None:
             return
@@ -227,52 +213,296 @@ class Fetcher:
             raise error
         del self._given_up[version.key]
 
-    async def _land_cached(self, version: Version, left: list[int]) -> None:
-        """Take from the disk cache what was read ahead of the reader, who did not look there."""
-        for block, data in (await self._on_disk(version, left)).items():
-            left.remove(block)
-            self._remember(version.key, block, data)
-            self._flights.pop((version.key, block)).land(data)
+    # ---- From the disk, or else from Dropbox ----
 
-    async def _fetch(self, version: Version, left: list[int]) -> None:
-        """One request for the first run of `left`; takes out of it what has landed."""
-        last = next((b for b, c in itertools.pairwise(left) if c != b + 1), left[-1])
-        start = left[0] * BLOCK
-        end = min((last + 1) * BLOCK, version.size)
-        buffer = bytearray()
-        reference = RemotePath(f"rev:{version.rev}")
-        async with self._client.download(reference, start=start, length=end - start) as body:
-            async for chunk in body:
-                buffer += chunk
-                while (
-                    left
-                    and left[0] <= last
-                    and len(buffer) >= (size := self._length(version, left[0]))
-                ):
-                    data = bytes(memoryview(buffer)[:size])
-                    del buffer[:size]
-                    await self._verify(version, data)
-                    await self._land(version, left.pop(0), data)
-        if left and left[0] <= last:
-            raise Unreachable("the download ended early", doubt=False)
+    def _bring(self, version: Version, start: int, end: int) -> None:
+        """Have all of [start, end) come that is neither here nor on its way, at once."""
+        wanted = self._claim(version, start, end)
+        if wanted:
+            self._nursery.start_soon(self._bring_now, version, wanted)
 
-    async def _verify(self, version: Version, data: bytes) -> None:
-        if version.blocks != 1 or version.hash is None:
-            return
-        if await trio.to_thread.run_sync(content_hash, data) != version.hash:
-            raise DamagedContentError(f"revision {version.rev} arrived with another content hash")
+    async def _bring_now(self, version: Version, wanted: list[_Wanted]) -> None:
+        for start, end in await self._load(version, wanted):
+            self._nursery.start_soon(self._fly, version, start, end)
 
-    async def _land(self, version: Version, block: int, data: bytes) -> None:
-        self._remember(version.key, block, data)
-        self._flights.pop((version.key, block)).land(data)
-        await trio.to_thread.run_sync(self._cache.put, version.key, block, data)
+    def _bring_ahead(self, version: Version, start: int, end: int) -> None:
+        """Have it come when there is a connection for it."""
+        for piece in readahead.pieces(start, end):
+            self._nursery.start_soon(self._bring_piece, version, *piece)
 
-    def _remember(self, key: str, block: int, data: bytes) -> None:
-        self._memory[key, block] = data
-        self._memory.move_to_end((key, block))
-        if len(self._memory) > MEMORY_BLOCKS:
-            self._memory.popitem(last=False)
+    async def _bring_piece(self, version: Version, start: int, end: int) -> None:
+        async with self._ahead:
+            # Not before: what waits here must not keep a reader from asking for it himself.
+            for first, last in await self._load(version, self._claim(version, start, end)):
+                await self._fly(version, first, last)
+
+    def _claim(self, version: Version, start: int, end: int) -> list[_Wanted]:
+        """What of a range is neither here nor on its way; from now on it is."""
+        start, end = _aligned(start, end, version)
+        wanted = []
+        for number in range(start // BLOCK, (end - 1) // BLOCK + 1):
+            block = self._memory.block(version.key, number, version.size)
+            missing = block.mask(start, end) & ~block.have & ~block.coming
+            if missing:
+                block.coming |= missing
+                block.error = None
+                wanted.append((number, block, missing))
+        return wanted
+
+    async def _load(self, version: Version, wanted: list[_Wanted]) -> list[readahead.Range]:
+        """Take from the disk what it has; gives the ranges that are to be fetched."""
+        runs: list[readahead.Range] = []
+        for number, block, mask in wanted:
+            found = await trio.to_thread.run_sync(self._look, version.key, number, block, mask)
+            self._put_loaded(version, number, block, found)
+            for unit, _ in block.units(mask & ~block.have):
+                start, end = unit * UNIT, min((unit + 1) * UNIT, version.size)
+                if runs and runs[-1][1] == start:
+                    runs[-1] = runs[-1][0], end
+                else:
+                    runs.append((start, end))
+        return runs
+
+    def _look(
+        self, key: str, number: int, block: Block, mask: int
+    ) -> memoryview | dict[int, memoryview]:
+        """What the disk cache has: the whole block, or some of the wanted units. Blocks."""
+        whole = self._cache.get(key, number)
+        if whole is not None and len(whole) == len(block.data):
+            return whole
+        units = [(unit, len(view)) for unit, view in block.units(mask)]
+        found = ((unit, length, self._cache.get_unit(key, unit)) for unit, length in units)
+        return {unit: view for unit, length, view in found if view and len(view) == length}
+
+    def _put_loaded(
+        self,
+        version: Version,
+        number: int,
+        block: Block,
+        found: memoryview | dict[int, memoryview],
+    ) -> None:
+        if isinstance(found, memoryview):
+            block.fill(found)
+            self._proof(version).done.add(number)
+        elif found:
+            for unit, view in found.items():
+                block.put(unit * UNIT, view)
+                mask = block.mask(unit * UNIT, unit * UNIT + 1)
+                block.arrived |= mask
+                block.have |= mask
+                block.saved |= mask
+                block.coming &= ~mask
+            block.notify()
+        self._trim()
+
+    # ---- Flights ----
+
+    async def _fly(self, version: Version, start: int, end: int) -> None:
+        """Bring a range, whatever it takes, or tell all who wait for it that it does not come."""
+        numbers = range(start // BLOCK, (end - 1) // BLOCK + 1)
+        # Held here: what half a unit was put into must be there for its other half.
+        held = {n: self._memory.block(version.key, n, version.size) for n in numbers}
+        blocks = list(held.values())
+        for block in blocks:
+            block.flights += 1
+        try:
+            await self._persist(version, held, start, end)
+        except (DropboxError, DamagedContentError) as error:
+            self._given_up[version.key] = (trio.current_time(), error)
+            if len(self._given_up) > READERS:
+                self._given_up.popitem(last=False)
+            self._fail(blocks, start, end, error)
+        except BaseException:
+            self._fail(blocks, start, end, Unreachable("the mount is ending", doubt=False))
+            raise
+        finally:
+            for block in blocks:
+                block.flights -= 1
+            self._trim()
 
     @staticmethod
-    def _length(version: Version, block: int) -> int:
-        return min(BLOCK, version.size - block * BLOCK)
+    def _fail(blocks: list[Block], start: int, end: int, error: Exception) -> None:
+        for block in blocks:
+            block.coming &= ~block.mask(start, end)
+            block.error = error
+            block.notify()
+
+    async def _persist(
+        self, version: Version, blocks: dict[int, Block], start: int, end: int
+    ) -> None:
+        """Fetch a range over as many connections as it takes, one after the other."""
+        at, progress = start, trio.current_time()
+        failures = damages = 0
+        while at < end:
+            begun, before = trio.current_time(), at
+            try:
+                at = await self._fetch(version, blocks, at, end)
+                self._note_rate(at - before, trio.current_time() - begun)
+            except _BrokenError as broken:
+                if broken.at > at:
+                    failures, progress = 0, trio.current_time()
+                at = broken.at
+                damages += isinstance(broken.error, DamagedContentError)
+                late = trio.current_time() - progress > OUTAGE
+                if failures == ATTEMPTS - 1 or damages > 1 or late:
+                    raise broken.error from None
+                log.debug("a read of %s goes on at %d: %s", version.rev, at, broken.error)
+                pause = delay(failures, base=0.2, cap=3, random=random.random())  # noqa: S311
+                failures += 1
+                await trio.sleep(pause)
+
+    async def _fetch(self, version: Version, blocks: dict[int, Block], start: int, end: int) -> int:
+        """One request; gives how far it came. Raises `_BrokenError`, `DropboxError`."""
+        at = start
+        reference = RemotePath(f"rev:{version.rev}")
+        try:
+            async with self._client.download(reference, start=start, length=end - start) as body:
+                chunks = aiter(body)
+                while at < end:
+                    chunk = await _next(chunks)
+                    at = await self._land(version, blocks, at, memoryview(chunk)[: end - at])
+        except DamagedContentError as error:
+            raise _BrokenError(error, 0) from error
+        except (Unreachable, ServerTrouble) as error:
+            raise _BrokenError(error, at) from error
+        return at
+
+    async def _land(
+        self, version: Version, blocks: dict[int, Block], at: int, data: memoryview
+    ) -> int:
+        """Put bytes where they belong; gives where the next ones do."""
+        while data:
+            number = at // BLOCK
+            block = blocks[number]
+            length = block.put(at, data)
+            # A flight begins at a unit, so all before this byte of its unit is here.
+            arrived = block.whole(at - at % UNIT, at + length)
+            at, data = at + length, data[length:]
+            if arrived & ~block.arrived:
+                await self._arrived(version, number, block, arrived)
+        return at
+
+    async def _arrived(self, version: Version, number: int, block: Block, units: int) -> None:
+        block.arrived |= units
+        if version.blocks == 1 and version.hash is not None:
+            if block.arrived != block.full:
+                return
+            await self._verify_small(version, block)
+            units = block.full
+        block.have |= units
+        block.coming &= ~units
+        block.notify()
+        if block.have == block.full and block.saved != block.full:
+            await trio.to_thread.run_sync(self._save, version.key, block)
+            await self._prove(version, number)
+
+    async def _verify_small(self, version: Version, block: Block) -> None:
+        digest = await trio.to_thread.run_sync(_small_hash, block.data)
+        if digest != version.hash:
+            block.arrived = 0
+            raise DamagedContentError(f"revision {version.rev} arrived with another content hash")
+
+    def _note_rate(self, length: int, seconds: float) -> None:
+        if length >= readahead.SMALLEST_PIECE and seconds > 0:
+            flying = max(1, self._ahead.borrowed_tokens)
+            self._rate += (length / seconds * flying - self._rate) / 8
+
+    # ---- What has come ----
+
+    def _save(self, content: str, block: Block) -> None:
+        """Put into the disk cache what it does not have. Blocks."""
+        if block.have == block.full:
+            self._cache.put(content, block.start // BLOCK, block.data)
+        else:
+            for unit, view in block.units(block.have & ~block.saved):
+                self._cache.put_unit(content, unit, view)
+        block.saved = block.have
+
+    def _trim(self) -> None:
+        for content, block in self._memory.trim():
+            self._nursery.start_soon(trio.to_thread.run_sync, self._save, content, block)
+
+    def _proof(self, version: Version) -> _Proof:
+        proof = self._proofs.setdefault(version.key, _Proof())
+        self._proofs.move_to_end(version.key)
+        if len(self._proofs) > READERS:
+            self._proofs.popitem(last=False)
+        return proof
+
+    async def _prove(self, version: Version, number: int) -> None:
+        """Hash what can be hashed; when all of a large file has come, hold it against its hash."""
+        if version.blocks == 1 or version.hash is None:
+            return
+        proof = self._proof(version)
+        proof.done.add(number)
+        groups = -(-version.blocks // GROUP)
+        complete = len(proof.done) == version.blocks
+        for group in range(groups) if complete else [number // GROUP]:
+            blocks = range(group * GROUP, min((group + 1) * GROUP, version.blocks))
+            if group not in proof.digests and proof.done.issuperset(blocks):
+                digest = await trio.to_thread.run_sync(self._digest, version, blocks)
+                if digest is None:
+                    proof.done.difference_update(blocks)
+                    return
+                proof.digests[group] = digest
+        if len(proof.digests) == groups:
+            self._judge(version, proof)
+
+    def _digest(self, version: Version, blocks: range) -> bytes | None:
+        """The hash of some blocks; None where one of them is gone again. Blocks."""
+        hasher = hashlib.sha256()
+        for number in blocks:
+            block = self._memory.find(version.key, number)
+            data: bytearray | memoryview | None = None
+            if block is not None and block.have == block.full:
+                data = block.data
+            data = self._cache.get(version.key, number) if data is None else data
+            if data is None:
+                return None
+            hasher.update(data)
+        return hasher.digest()
+
+    def _judge(self, version: Version, proof: _Proof) -> None:
+        digests = b"".join(proof.digests[group] for group in sorted(proof.digests))
+        if hashlib.sha256(digests).hexdigest() == version.hash:
+            self._suspects.discard(version.key)
+        else:
+            log.error("revision %s arrived with another content hash", version.rev)
+            self._memory.forget(version.key)
+            self._nursery.start_soon(trio.to_thread.run_sync, self._cache.forget, version.key)
+            if version.key in self._suspects:
+                self._damaged.add(version.key)
+            self._suspects.add(version.key)
+        self._proofs.pop(version.key, None)
+
+
+class _BrokenError(Exception):
+    """A request failed in a way that may pass, when it had come to byte `at`."""
+
+    def __init__(self, error: Exception, at: int) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.at = at
+
+
+def _aligned(start: int, end: int, version: Version) -> readahead.Range:
+    """The whole units around a range; a small file comes whole, so that it can be verified."""
+    if version.blocks == 1:
+        return 0, version.size
+    return start - start % UNIT, min(version.size, -(-end // UNIT) * UNIT)
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes:
+    """The next bytes of a download; `Unreachable` when none come."""
+    with trio.move_on_after(STALLED) as waiting:
+        chunk = await anext(chunks, b"")
+    if waiting.cancelled_caught:
+        raise Unreachable("nothing came for a while", doubt=False)
+    if not chunk:
+        raise Unreachable("the download ended early", doubt=False)
+    return chunk
+
+
+def _small_hash(data: bytes | bytearray | memoryview) -> str:
+    """The content hash of at most one hashed block. Blocks."""
+    return hashlib.sha256(hashlib.sha256(data).digest()).hexdigest()
