@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import shutil
 import sqlite3
 import struct
@@ -70,10 +71,26 @@ class PlainDisk(diskcache.Disk):  # type: ignore[misc]
         return super().get(key, raw)
 
     def store(self, value: object, read: bool, key: object = None) -> Any:
-        """A value for the database or a file."""
+        """A value for the database, or a file beside it where it is large.
+
+        Not diskcache's own way, which writes bytes to a file line by line.
+        """
         if not isinstance(value, bytes):
             raise ValueError("cached values are bytes")  # noqa: TRY004
-        return super().store(value, read, key)
+        if len(value) < self.min_file_size:
+            return 0, MODE_RAW, None, value
+        name, path = self.filename(key, value)
+        for attempts in range(EVICTED_AT_ONCE, -1, -1):
+            # A folder goes with the last file in it, maybe in this moment.
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            try:
+                with open(path, "xb") as file:
+                    file.write(value)
+                break
+            except FileNotFoundError:
+                if not attempts:
+                    raise
+        return len(value), MODE_BINARY, name, None
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> object:
         """A value from the database or a file."""

@@ -21,7 +21,7 @@ import logging
 import math
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import trio
@@ -38,8 +38,8 @@ from .memory import Block, Memory
 
 log = logging.getLogger(__name__)
 
-MEMORY = 96 * 1024 * 1024
-AHEAD = 48 * 1024 * 1024
+MEMORY = 64 * 1024 * 1024
+AHEAD = 32 * 1024 * 1024
 """Bytes that may be kept ahead of all readers together."""
 AHEAD_CONNECTIONS = 10
 READERS = 64
@@ -255,8 +255,7 @@ class Fetcher:
         for number, block, mask in wanted:
             found = await trio.to_thread.run_sync(self._look, version.key, number, block, mask)
             self._put_loaded(version, number, block, found)
-            for unit, _ in block.units(mask & ~block.have):
-                start, end = unit * UNIT, min((unit + 1) * UNIT, version.size)
+            for _, start, end in block.units(mask & ~block.have):
                 if runs and runs[-1][1] == start:
                     runs[-1] = runs[-1][0], end
                 else:
@@ -268,11 +267,14 @@ class Fetcher:
     ) -> memoryview | dict[int, memoryview]:
         """What the disk cache has: the whole block, or some of the wanted units. Blocks."""
         whole = self._cache.get(key, number)
-        if whole is not None and len(whole) == len(block.data):
+        if whole is not None and len(whole) == len(block):
             return whole
-        units = [(unit, len(view)) for unit, view in block.units(mask)]
-        found = ((unit, length, self._cache.get_unit(key, unit)) for unit, length in units)
-        return {unit: view for unit, length, view in found if view and len(view) == length}
+        found = {}
+        for unit, start, end in block.units(mask):
+            view = self._cache.get_unit(key, unit)
+            if view is not None and len(view) == end - start:
+                found[unit] = view
+        return found
 
     def _put_loaded(
         self,
@@ -357,10 +359,12 @@ class Fetcher:
         reference = RemotePath(f"rev:{version.rev}")
         try:
             async with self._client.download(reference, start=start, length=end - start) as body:
-                chunks = aiter(body)
-                while at < end:
-                    chunk = await _next(chunks)
-                    at = await self._land(version, blocks, at, memoryview(chunk)[: end - at])
+                with trio.move_on_after(STALLED) as waiting:
+                    async for chunk in body:
+                        waiting.deadline = math.inf
+                        at = await self._land(version, blocks, at, memoryview(chunk)[: end - at])
+                        waiting.deadline = trio.current_time() + STALLED
+                _check_all_came(at, end, stalled=waiting.cancelled_caught)
         except DamagedContentError as error:
             raise _BrokenError(error, 0) from error
         except (Unreachable, ServerTrouble) as error:
@@ -414,8 +418,8 @@ class Fetcher:
         if block.have == block.full:
             self._cache.put(content, block.start // BLOCK, block.data)
         else:
-            for unit, view in block.units(block.have & ~block.saved):
-                self._cache.put_unit(content, unit, view)
+            for unit, start, end in block.units(block.have & ~block.saved):
+                self._cache.put_unit(content, unit, block.take(start, end))
         block.saved = block.have
 
     def _trim(self) -> None:
@@ -492,15 +496,11 @@ def _aligned(start: int, end: int, version: Version) -> readahead.Range:
     return start - start % UNIT, min(version.size, -(-end // UNIT) * UNIT)
 
 
-async def _next(chunks: AsyncIterator[bytes]) -> bytes:
-    """The next bytes of a download; `Unreachable` when none come."""
-    with trio.move_on_after(STALLED) as waiting:
-        chunk = await anext(chunks, b"")
-    if waiting.cancelled_caught:
+def _check_all_came(at: int, end: int, *, stalled: bool) -> None:
+    if stalled:
         raise Unreachable("nothing came for a while", doubt=False)
-    if not chunk:
+    if at < end:
         raise Unreachable("the download ended early", doubt=False)
-    return chunk
 
 
 def _small_hash(data: bytes | bytearray | memoryview) -> str:

@@ -15,6 +15,8 @@ import trio
 
 from dbxfs.store.blocks import BLOCK, UNIT
 
+_NOTHING = bytearray()
+
 
 class Block:
     """One block of a content."""
@@ -22,7 +24,8 @@ class Block:
     def __init__(self, start: int, length: int) -> None:
         """`start`: where in the file it begins; `length`: bytes."""
         self.start = start
-        self.data: bytearray | memoryview = bytearray(length)
+        self.end = start + length
+        self.data: bytearray | memoryview = _NOTHING
         self.full = (1 << -(-length // UNIT)) - 1
         self.arrived = 0
         """Units whose bytes are all here."""
@@ -36,10 +39,8 @@ class Block:
         """Why units that were coming did not come."""
         self.changed = trio.Event()
 
-    @property
-    def end(self) -> int:
-        """Where in the file it ends."""
-        return self.start + len(self.data)
+    def __len__(self) -> int:
+        return self.end - self.start
 
     def mask(self, start: int, end: int) -> int:
         """The units that the file's range [start, end) touches, within this block."""
@@ -51,13 +52,15 @@ class Block:
         """The units that lie wholly in the file's range [start, end)."""
         first = -(-(max(start, self.start) - self.start) // UNIT)
         stop = min(end, self.end) - self.start
-        last = -(-stop // UNIT) if stop == len(self.data) else stop // UNIT
+        last = -(-stop // UNIT) if stop == len(self) else stop // UNIT
         return ((1 << last) - 1) & ~((1 << first) - 1) if last > first else 0
 
     def put(self, at: int, data: memoryview) -> int:
         """Put in bytes that belong at `at` of the file; gives how many of them are this block's."""
         offset = at - self.start
-        length = min(len(data), len(self.data) - offset)
+        length = min(len(data), len(self) - offset)
+        if self.data is _NOTHING:
+            self.data = bytearray(len(self))
         if isinstance(self.data, bytearray):
             self.data[offset : offset + length] = data[:length]
         return length
@@ -79,15 +82,11 @@ class Block:
         self.changed.set()
         self.changed = trio.Event()
 
-    def units(self, mask: int) -> list[tuple[int, memoryview]]:
-        """The units of a mask: their number in the file, and their bytes."""
-        view = memoryview(self.data)
+    def units(self, mask: int) -> list[tuple[int, int, int]]:
+        """The units of a mask: their number, start and end in the file."""
         first = self.start // UNIT
-        return [
-            (first + bit, view[bit * UNIT : (bit + 1) * UNIT])
-            for bit in range(mask.bit_length())
-            if mask >> bit & 1
-        ]
+        numbers = [first + bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+        return [(unit, unit * UNIT, min((unit + 1) * UNIT, self.end)) for unit in numbers]
 
 
 class Memory:
@@ -112,7 +111,7 @@ class Memory:
             start = number * BLOCK
             block = Block(start, min(BLOCK, size - start))
             self._blocks[content, number] = block
-            self._bytes += len(block.data)
+            self._bytes += len(block)
         return block
 
     def trim(self) -> list[tuple[str, Block]]:
@@ -124,7 +123,7 @@ class Memory:
                 break
             if not block.flights and not block.coming:
                 going.append(place)
-                left -= len(block.data)
+                left -= len(block)
         self._bytes = left
         gone = [(place[0], self._blocks.pop(place)) for place in going]
         return [(content, block) for content, block in gone if block.have & ~block.saved]
@@ -140,4 +139,4 @@ class Memory:
     def forget(self, content: str) -> None:
         """Let go all blocks of a content."""
         for place in [place for place in self._blocks if place[0] == content]:
-            self._bytes -= len(self._blocks.pop(place).data)
+            self._bytes -= len(self._blocks.pop(place))

@@ -1,128 +1,130 @@
-"""Read-ahead: what a reader in order gains, and that a random one pays nothing for it."""
+"""What is fetched ahead: every way of reading, and what holds for any."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbxfs.core.readahead import LARGEST_WINDOW, Pattern, advance
+from dbxfs.core.readahead import (
+    FIRST,
+    LARGEST_PIECE,
+    SMALLEST_PIECE,
+    Pattern,
+    Range,
+    advance,
+    fill_pays,
+    pieces,
+)
 
-totals = st.integers(1, 400)
+KIB, MIB = 1024, 1024 * 1024
+LARGE = 1024 * MIB
+LIMIT = 32 * MIB
+REQUEST = 128 * KIB
 
 
-def read_all(reads: Iterable[tuple[int, int]], total: int) -> list[tuple[Pattern, range]]:
-    """What each read of blocks first to last leads to."""
+def read(offsets: list[int], length: int = REQUEST, size: int = LARGE) -> list[list[Range]]:
+    """What is fetched besides, for each of the reads of one reader."""
     pattern: Pattern | None = None
-    answers = []
-    for first, last in reads:
-        pattern, ahead = advance(pattern, first, last, total)
-        answers.append((pattern, ahead))
-    return answers
+    fetched = []
+    for offset in offsets:
+        pattern, ranges = advance(pattern, offset, min(offset + length, size), size, LIMIT)
+        fetched.append(ranges)
+    return fetched
 
 
-def in_order(sizes: Iterable[int], total: int, start: int = 0) -> list[tuple[int, int]]:
-    """Reads without a gap from block `start`, of so many blocks each, to the end of the file."""
-    reads = []
-    for size in sizes:
-        if start >= total:
-            break
-        reads.append((start, min(start + size, total) - 1))
-        start += size
-    return reads
+def total(fetched: list[list[Range]]) -> int:
+    return sum(end - start for ranges in fetched for start, end in ranges)
 
 
-@given(totals, st.data())
-def test_nothing_beyond_the_file_or_before_the_reader_is_fetched(
-    total: int, data: st.DataObject
+def test_the_first_read_of_a_large_file_brings_little() -> None:
+    pattern, ranges = advance(None, 0, 4 * KIB, LARGE, LIMIT)
+    assert ranges == [(4 * KIB, FIRST)]
+    # What the kernel asks for on its own after that.
+    _, more = advance(pattern, 16 * KIB, 48 * KIB, LARGE, LIMIT)
+    assert more == []
+
+
+def test_in_order_the_window_grows_to_the_limit_and_stays_ahead() -> None:
+    fetched = read([n * REQUEST for n in range(800)])
+    ahead = 0
+    for number, ranges in enumerate(fetched):
+        for start, end in ranges:
+            assert start == max(ahead, (number + 1) * REQUEST), "nothing twice, nothing left out"
+            ahead = end
+        assert ahead - number * REQUEST <= LIMIT + REQUEST
+        assert number < 4 or ahead - number * REQUEST > REQUEST
+    assert ahead > 700 * REQUEST + LIMIT // 2
+
+
+def test_the_full_window_is_reached_within_some_reads() -> None:
+    assert total(read([n * REQUEST for n in range(100)])) > LIMIT
+
+
+def test_what_the_kernel_asks_out_of_order_is_no_jump() -> None:
+    in_order = [n * REQUEST for n in range(64)]
+    shuffled = [in_order[n ^ 1] for n in range(64)]
+    assert total(read(shuffled)) > LIMIT // 2
+
+
+def test_backward_reading_is_fetched_ahead_downward() -> None:
+    fetched = read([LARGE - (n + 1) * REQUEST for n in range(100)])
+    assert total(fetched) > LIMIT // 2
+    below = LARGE
+    for ranges in fetched:
+        for start, end in ranges:
+            assert end <= below
+            below = start
+
+
+@pytest.mark.parametrize("step", [MIB, 10 * MIB, -MIB])
+def test_equal_steps_bring_the_next_places(step: int) -> None:
+    begin = LARGE // 2
+    fetched = read([begin + n * step for n in range(6)], length=4 * KIB)
+    places = {start for ranges in fetched for start, _ in ranges}
+    assert {begin + n * step for n in range(6, 12)} <= places
+    assert all(end - start == 4 * KIB for ranges in fetched for start, end in ranges)
+
+
+def test_jumping_about_brings_nothing_more() -> None:
+    offsets = [random.Random(n).randrange(LARGE) for n in range(100)]
+    assert total(read(offsets, length=4 * KIB)) == 0
+
+
+def test_in_order_after_jumps_is_in_order() -> None:
+    offsets = [500 * MIB, 3 * MIB, 900 * MIB, *(100 * MIB + n * REQUEST for n in range(100))]
+    assert total(read(offsets)) > LIMIT // 2
+
+
+def test_filling_pays_when_much_was_waited_for_little() -> None:
+    assert not fill_pays(0.1, 256 * MIB, 50e6)
+    assert fill_pays(2.0, 256 * MIB, 50e6)
+    assert not fill_pays(2.0, 100 * 1024 * MIB, 50e6)
+
+
+@given(st.integers(0, 2**34), st.integers(1, 2**26))
+def test_pieces_are_the_range_in_order(start: int, length: int) -> None:
+    cut = pieces(start, start + length)
+    assert [end for _, end in cut[:-1]] == [begin for begin, _ in cut[1:]]
+    assert (cut[0][0], cut[-1][1]) == (start, start + length)
+    assert all(end - begin <= LARGEST_PIECE for begin, end in cut)
+    assert all(end - begin >= SMALLEST_PIECE for begin, end in cut[:-1])
+
+
+@given(
+    st.integers(1, 64 * MIB),
+    st.lists(st.tuples(st.integers(0, 64 * MIB), st.integers(1, MIB)), max_size=40),
+    st.integers(SMALLEST_PIECE, LIMIT),
+)
+def test_nothing_outside_the_file_and_nothing_beyond_the_limit(
+    size: int, reads: list[tuple[int, int]], limit: int
 ) -> None:
-    blocks = st.integers(0, total - 1)
-    spans = st.tuples(blocks, blocks).map(lambda pair: (min(pair), max(pair)))
-    reads = data.draw(st.lists(spans, max_size=30))
-    for (_, last), (pattern, ahead) in zip(reads, read_all(reads, total), strict=True):
-        assert all(last < block < total for block in ahead)
-        assert 0 <= pattern.window <= LARGEST_WINDOW
-        assert len(ahead) <= LARGEST_WINDOW
-
-
-@pytest.mark.parametrize("first", [0, 5, 99])
-def test_the_first_read_of_a_file_costs_what_was_asked_for(first: int) -> None:
-    assert advance(None, first, first, 100) == (Pattern(first + 1, 0, first + 1), range(0))
-
-
-@given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.integers(1, 3))
-def test_a_random_reader_pays_nothing(firsts: list[int], length: int) -> None:
-    reads: list[tuple[int, int]] = []
-    for first in firsts:
-        if not reads or first not in (reads[-1][1], reads[-1][1] + 1):
-            reads.append((first, first + length - 1))
-    assert all(not ahead and not p.window for p, ahead in read_all(reads, 400))
-
-
-def test_a_reader_from_the_end_to_the_beginning_pays_nothing() -> None:
-    answers = read_all([(block, block) for block in reversed(range(50))], 50)
-    assert all(not ahead for _, ahead in answers)
-
-
-def test_a_jump_starts_over_with_no_window() -> None:
-    *_, (before, _) = read_all([(block, block) for block in range(10)], 1000)
-    assert before.window == LARGEST_WINDOW
-    after, ahead = advance(before, 500, 500, 1000)
-    assert (after, ahead) == (Pattern(501, 0, 501), range(0))
-
-
-def test_the_window_doubles_up_to_the_limit() -> None:
-    answers = read_all([(block, block) for block in range(10)], 1000)
-    assert [pattern.window for pattern, _ in answers] == [0, 1, 2, 4, 8, 16, 32, 32, 32, 32]
-    assert LARGEST_WINDOW == 32
-
-
-def test_smaller_reads_within_a_block_neither_grow_the_window_nor_fetch() -> None:
-    pattern, _ = advance(None, 0, 0, 100)
-    for _ in range(20):
-        assert advance(pattern, 0, 0, 100) == (pattern, range(0))
-    grown, ahead = advance(pattern, 0, 1, 100)
-    assert (grown.window, ahead) == (1, range(2, 3))
-
-
-@given(totals, st.integers(0, 50), st.lists(st.integers(1, 6), min_size=2, max_size=200))
-def test_no_block_is_asked_twice_by_a_sequential_reader(
-    total: int, start: int, sizes: list[int]
-) -> None:
-    asked: set[int] = set()
-    for _, ahead in read_all(in_order(sizes, total, start), total):
-        assert asked.isdisjoint(ahead)
-        asked.update(ahead)
-
-
-@given(totals, st.lists(st.integers(1, 6), min_size=2, max_size=200))
-def test_a_sequential_reader_never_finds_less_than_half_a_window_under_way(
-    total: int, sizes: list[int]
-) -> None:
-    reads = in_order(sizes, total)
-    asked: set[int] = set()
-    for (first, last), (pattern, ahead) in zip(reads, read_all(reads, total), strict=True):
-        asked.update(range(first, last + 1), ahead)
-        if pattern.window:
-            enough = min(pattern.window // 2 + 1, total - 1 - last)
-            assert asked >= set(range(last + 1, last + 1 + enough))
-
-
-def test_with_the_full_window_requests_stay_long() -> None:
-    answers = read_all([(block, block) for block in range(2000)], 2000)
-    requests = [len(ahead) for _, ahead in answers[10:-LARGEST_WINDOW] if ahead]
-    assert requests[:-1]
-    assert min(requests[:-1]) >= LARGEST_WINDOW // 2 - 1
-
-
-@given(st.integers(3, 400))
-def test_all_that_a_sequential_reader_needs_after_the_second_read_was_asked_before(
-    total: int,
-) -> None:
-    reads = [(block, block) for block in range(total)]
-    coming: set[int] = set()
-    for (block, _), (_, ahead) in zip(reads, read_all(reads, total), strict=True):
-        assert block < 2 or block in coming
-        coming.update(ahead)
+    pattern: Pattern | None = None
+    for offset, length in reads:
+        start = offset % size
+        end = min(size, start + length)
+        pattern, ranges = advance(pattern, start, end, size, limit)
+        assert all(0 <= first < last <= size for first, last in ranges)
+        assert sum(last - first for first, last in ranges) <= max(limit, FIRST, 16 * length) + MIB

@@ -7,7 +7,7 @@ some bytes (`cuts`, one for each request) and serve wrong contents first.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,14 @@ from dbxfs.api.errors import EndpointError, Unreachable
 from dbxfs.core.content_hash import content_hash
 from dbxfs.core.model import RemotePath, Rev
 from dbxfs.store.blocks import BLOCK, UNIT, BlockCache
-from dbxfs.sync.fetcher import ATTEMPTS, GIVEN_UP_FOR, DamagedContentError, Fetcher, Version
+from dbxfs.sync.fetcher import (
+    ATTEMPTS,
+    GIVEN_UP_FOR,
+    SLOW,
+    DamagedContentError,
+    Fetcher,
+    Version,
+)
 
 PIECE = 50_000
 """Bytes that the fake gives at a time: blocks are no multiple of it."""
@@ -365,3 +372,120 @@ async def test_a_block_of_the_wrong_length_on_disk_is_a_miss(
     cache.put(version.key, 0, remote.data[:999])
     assert await remote.fetcher(cache, nursery).read(version, 0, 1000) == remote.data
     assert remote.requests == [(0, 1000)]
+
+
+# ---- Several connections ----
+
+
+async def test_a_sequential_reader_has_several_ranges_on_their_way(
+    cache: BlockCache, nursery: trio.Nursery
+) -> None:
+    remote = FakeContent(some_bytes(64 * BLOCK))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    got = bytearray()
+    while len(got) < 8 * BLOCK:
+        got += await fetcher.read(version, len(got), 2 * UNIT, "reader")
+    assert got == remote.data[: 8 * BLOCK]
+    before = len(remote.requests)
+    remote.gate = trio.Event()
+    while len(remote.requests) < before + 4:
+        with trio.move_on_after(1) as waiting:
+            got += await fetcher.read(version, len(got), 2 * UNIT, "reader")
+        assert not waiting.cancelled_caught or len(remote.requests) > before
+    remote.gate.set()
+    starts = [start for start, _ in remote.requests]
+    assert len(starts) == len(set(starts)), "nothing is fetched twice"
+
+
+async def test_who_jumps_about_gets_small_units_until_the_whole_pays(
+    cache: BlockCache, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def pays(seconds: float, size: int, rate: float) -> bool:
+        waited.append(seconds)
+        return len(waited) == 5
+
+    monkeypatch.setattr("dbxfs.core.readahead.fill_pays", pays)
+    remote = FakeContent(some_bytes(40 * BLOCK))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    places = [random.Random(n).randrange(20 * BLOCK) + 10 * BLOCK for n in range(6)]
+    for number, place in enumerate(places):
+        assert await fetcher.read(version, place, 4096, 1) == remote.data[place : place + 4096]
+        if number < 5:
+            assert len(remote.requests) == number + 1
+            assert remote.requests[-1][1] <= 2 * UNIT
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    assert cache.cached(version.key, version.size) > 30 * BLOCK
+    assert sum(length for _, length in remote.requests) <= version.size
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_connection_that_brings_nothing_is_left_for_another(
+    cache: BlockCache, nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
+    remote = FakeContent(some_bytes(3 * BLOCK))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    stalled = remote.gate = trio.Event()
+    got: list[bytes] = []
+
+    async def read() -> None:
+        got.append(await fetcher.read(version, BLOCK, UNIT))
+
+    async with trio.open_nursery() as readers:
+        readers.start_soon(read)
+        await remote.asked.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        remote.gate = trio.Event()
+        remote.gate.set()
+        mock_clock.jump(SLOW + 0.1)
+    assert got == [remote.data[BLOCK : BLOCK + UNIT]]
+    assert not stalled.is_set()
+    assert remote.requests == [(BLOCK, UNIT)] * 2
+
+
+# ---- Large files as a whole ----
+
+
+async def test_a_large_file_is_held_against_its_hash_when_all_of_it_has_come(
+    cache: BlockCache, nursery: trio.Nursery
+) -> None:
+    remote = FakeContent(some_bytes(9 * BLOCK + 5))
+    wrong = Version(remote.rev, content_hash(b"something else"), len(remote.data))
+    fetcher = remote.fetcher(cache, nursery)
+    for _ in range(2):
+        assert await fetcher.read(wrong, 0, wrong.size) == remote.data
+        await settled(lambda: cache.cached(wrong.key, wrong.size) == 0)
+    with pytest.raises(DamagedContentError):
+        await fetcher.read(wrong, 0, wrong.size)
+
+
+async def test_a_large_file_that_is_right_stays(cache: BlockCache, nursery: trio.Nursery) -> None:
+    remote = FakeContent(some_bytes(9 * BLOCK + 5))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    for start in (5 * BLOCK, 0):
+        assert await fetcher.read(version, start, version.size) == remote.data[start:]
+    await settled(lambda: cache.cached(version.key, version.size) == version.size)
+    assert await fetcher.read(version, 0, version.size) == remote.data
+
+
+async def test_units_that_came_alone_outlive_the_daemon(tmp_path: Path) -> None:
+    remote = FakeContent(some_bytes(4 * BLOCK))
+    version = remote.version()
+    for requests in (1, 1):
+        cache = BlockCache(tmp_path, 1 << 30)
+        async with trio.open_nursery() as nursery:
+            fetcher = remote.fetcher(cache, nursery)
+            place = 2 * BLOCK + UNIT + 7
+            assert await fetcher.read(version, place, 10) == remote.data[place : place + 10]
+            await fetcher.keep()
+            nursery.cancel_scope.cancel()
+        cache.close()
+        assert len(remote.requests) == requests
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    """Return when the threads have made it true."""
+    with trio.fail_after(5):
+        while not condition():
+            await trio.testing.wait_all_tasks_blocked(0.01)
