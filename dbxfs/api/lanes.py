@@ -85,7 +85,7 @@ class Lanes:
     (`too_many_write_operations`). The other limits are what keeps a usual link full.
     """
 
-    def __init__(self, *, metadata: int = 8, download: int = 16, append: int = 8) -> None:
+    def __init__(self, *, metadata: int = 8, download: int = 32, append: int = 8) -> None:
         self.metadata = Lane(metadata)
         self.download = Lane(download)
         self.append = Lane(append)

@@ -45,6 +45,7 @@ from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.replicator import SETTLE, Replicator
+from dbxfs.sync.siblings import Siblings
 from dbxfs.sync.space import SpaceWatch
 from dbxfs.sync.steps import Steps
 from dbxfs.sync.uploader import Uploader
@@ -217,6 +218,7 @@ async def _serve(
             staging=staging,
             fetcher=fetcher,
             listing=Listing(client, tree, changes, kernel.stale),
+            siblings=Siblings(tree, fetcher, nursery),
             kernel=kernel,
             shown=Shown(options.uid, options.gid, options.fmask, options.dmask),
             space=space.known,

@@ -11,6 +11,7 @@ from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Listing
 from dbxfs.sync.fetcher import Fetcher
+from dbxfs.sync.siblings import Siblings
 
 from .kernel import Kernel
 
@@ -33,6 +34,7 @@ class Context:
     staging: Staging
     fetcher: Fetcher
     listing: Listing
+    siblings: Siblings
     kernel: Kernel
     shown: Shown
     space: Callable[[], Space | None]

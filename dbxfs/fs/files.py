@@ -136,6 +136,8 @@ class FileHandlers(FolderHandlers):
             if inode is not None and off < inode.size:
                 raise pyfuse3.FUSEError(errno.EIO)
             return b""
+        if off == 0 and inode is not None:
+            self.context.siblings.note(inode)
         return await self.context.fetcher.read(version, off, size, fh)
 
     async def _read_staged(self, staged: StagedFile, offset: int, length: int) -> bytes:

@@ -149,6 +149,12 @@ class Fetcher:
         self._note_wait(who, version, trio.current_time() - began)
         return b"".join(block.take(offset, end) for block in blocks)
 
+    async def prefetch(self, version: Version) -> None:
+        """Have a small file come whole; returns when it has, or cannot be had."""
+        wanted = self._claim(version, 0, version.size)
+        for start, end in await self._load(version, wanted):
+            await self._fly(version, start, end)
+
     def forget(self, reader: Hashable) -> None:
         """The reader will not come again."""
         for key in [key for key in self._readers if isinstance(key, tuple) and key[1] == reader]:
