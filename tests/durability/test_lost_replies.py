@@ -17,7 +17,7 @@ import pytest
 from tests.durability.ambush import EXPECTED, MIB, THOROUGH, WRITES, Twins
 from tests.mount.mounted import Mounted
 
-FILES = 500 if THOROUGH else 100
+FILES = 500 if THOROUGH else 40
 FOLDERS = 10
 LOST = 0.2
 

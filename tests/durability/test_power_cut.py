@@ -170,7 +170,8 @@ def test_what_was_synced_survives_a_power_cut_in_any_state(
     recorded.promised = {"folder": None, "folder/renamed": b"first, again"}
     recorded.sync_folder("folder")
     done = recorded.calls()
-    for moment in recorded.moments:
+    moments = recorded.moments if THOROUGH else recorded.moments[::3]
+    for moment in moments:
         for luck in MEETS:
             recorded.after_cut(done, moment.ended, luck)
             check(root, moment.promised)
@@ -188,7 +189,7 @@ def test_a_power_cut_after_all_was_sent_sends_nothing_twice_and_holds_nothing(
     mounted, root = recorded.mounted, recorded.mounted.path
     (root / "folder").mkdir()
     recorded.write("folder/small", b"small")
-    recorded.write("large", bytes(range(256)) * 20000)
+    recorded.write("longer", bytes(range(256)) * 1000)
     recorded.write("changed", b"before")
     assert mounted.sync() == []
     recorded.write("changed", b"after")
