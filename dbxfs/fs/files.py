@@ -151,11 +151,16 @@ class FileHandlers(FolderHandlers):
             (start, await self.context.fetcher.read(version, start, stop - start))
             for start, stop in missing
         ]
-        data = bytearray(await trio.to_thread.run_sync(staged.read, offset, length))
-        # What was written while the rest came is newer: only what is still missing is put in.
-        still = staged.extents
+        # What was written while the rest came is newer: only what is still missing is put in. And
+        # what was missing when these bytes were read must be what is missing after it: an upload
+        # or a writer may have filled it in just then.
+        while True:
+            extents, base_limit = staged.extents, staged.base_limit
+            data = bytearray(await trio.to_thread.run_sync(staged.read, offset, length))
+            if (extents, base_limit) == (staged.extents, staged.base_limit):
+                break
         for start, piece in pieces:
-            for a, b in still.missing(start, min(start + len(piece), staged.base_limit)):
+            for a, b in extents.missing(start, min(start + len(piece), base_limit)):
                 data[a - offset : b - offset] = piece[a - start : b - start]
         return bytes(data)
 
