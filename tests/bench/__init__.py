@@ -1,0 +1,1 @@
+"""scripts/bench: this file system beside rclone's on the same embedded server, in the same run."""

@@ -1,0 +1,339 @@
+"""One contender at work: the clock, the counters and the limits around each piece of it.
+
+Everything that touches the mount is another process (a program, or `worker`), with a deadline after
+which it is killed. So the bench itself never hangs and can always clean up.
+
+"Dropbox has all" is found by comparing the server's tree with what is to be there, again and again;
+nothing waits for a fixed time. The pauses between the looks grow with what a look costs, so that
+looking is never more than a fifth of the server's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.contenders import (
+    TOP,
+    Contender,
+    NotMountedError,
+    cpu_seconds,
+    peak_memory,
+    reset_peak,
+)
+from tests.bench.figures import Figure
+from tests.embedded import Embedded
+from tests.mount.mounted import drop_kernel_caches
+
+ROOT = Path(__file__).parent.parent.parent
+QUIET = 0.3
+"""Seconds without a request that mean that a piece of work is over on the network, too."""
+QUIET_WITHIN = 15.0
+NO_DEADLINE = 3600.0
+
+Tree = dict[str, tuple[str, int | None, str | None]]
+"""By path: kind, size in bytes, content hash."""
+
+
+class LimitReachedError(Exception):
+    """It took longer than it may."""
+
+
+class WorkFailedError(Exception):
+    """A program failed, or what it read is not what is there."""
+
+
+class StageOverError(Exception):
+    """The rest of the group cannot be measured with this contender; its figure says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A program's run: `seconds`, and what it printed."""
+
+    seconds: float
+    output: str
+
+
+class Worker:
+    """A process of `tests.bench.worker`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.worker"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._pending = b""
+
+    def send(self, do: str, **arguments: object) -> None:
+        """Sets it to work; `receive` waits."""
+        assert self._process.stdin is not None
+        line = json.dumps({"do": do, **arguments}, default=str) + "\n"
+        self._process.stdin.write(line.encode())
+        self._process.stdin.flush()
+
+    def receive(self, deadline: float) -> dict[str, Any]:
+        """The reply. Raises LimitReachedError, WorkFailedError."""
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
+        while b"\n" not in self._pending:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                raise LimitReachedError
+            piece = os.read(fd, 1 << 20)
+            if not piece:
+                raise WorkFailedError("the reading program ended")
+            self._pending += piece
+        line, _, self._pending = self._pending.partition(b"\n")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise WorkFailedError(reply["error"])
+        return reply
+
+    def close(self) -> None:
+        """Ends it, even in the middle of a read."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+
+
+class Stage:
+    """A contender on a server. `limit`: seconds for one piece of work."""
+
+    def __init__(
+        self,
+        contender: Contender,
+        server: Embedded,
+        limit: float,
+        report: Callable[[Figure], None],
+    ) -> None:
+        self.contender = contender
+        self.server = server
+        self.limit = limit
+        self.deadline = time.monotonic() + NO_DEADLINE
+        self._report = report
+        self._workers: list[Worker] = []
+
+    @property
+    def path(self) -> Path:
+        """Where the account's folder TOP is shown."""
+        return self.contender.path
+
+    # ---- The contender ----
+
+    def start(self, *, settled: bool = True) -> float:
+        """Mounts; with `settled` returns when it knows the tree. The seconds of mounting."""
+        took = self.contender.start()
+        if settled:
+            self.contender.settle(self.limit)
+            self.quiet()
+        return took
+
+    def close(self) -> None:
+        """Ends the programs, then the contender."""
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+        self.contender.close()
+
+    def drop_caches(self, *paths: Path) -> None:
+        """Has the kernel forget what it keeps: as root everything, else pages of `paths`."""
+        if os.getuid() == 0:
+            drop_kernel_caches()
+            return
+        for path in (*paths, self.contender.cache):
+            self.ask("forget", path=path)
+
+    # ---- Programs ----
+
+    def run(
+        self,
+        *command: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Done:
+        """Runs a program that must succeed. Raises LimitReachedError, WorkFailedError."""
+        return run_program(self.deadline, *command, cwd=cwd, env=env)
+
+    def worker(self) -> Worker:
+        """One more worker; ends with the stage."""
+        worker = Worker()
+        self._workers.append(worker)
+        worker.send("forget", path=os.devnull)
+        worker.receive(time.monotonic() + NO_DEADLINE)
+        return worker
+
+    def ask(self, do: str, **arguments: object) -> dict[str, Any]:
+        """Has the stage's first worker do something and waits for it."""
+        worker = self._workers[0] if self._workers else self.worker()
+        worker.send(do, **arguments)
+        return worker.receive(self.deadline)
+
+    # ---- Measuring ----
+
+    def measure(
+        self,
+        work: str,
+        do: Callable[[], dict[str, float] | None],
+        *,
+        arrives: Callable[[], bool] | None = None,
+        size: int = 0,
+        ignoring: Iterable[str] = (),
+    ) -> Figure:
+        """Does a piece of work and reports its figure.
+
+        `do` returns further measures, or `seconds` that it took itself. `arrives` says whether
+        Dropbox has all. `size`: bytes, for the rate and the CPU time per MB. Requests to routes of
+        `ignoring` are not counted. Raises StageOverError when the limit is reached or it fails.
+        """
+        measures: dict[str, float] = {}
+        try:
+            self._work(measures, do, arrives, size, frozenset(ignoring))
+        except LimitReachedError:
+            self._report(Figure(work, self.contender.name, measures, over=self.limit))
+            raise StageOverError from None
+        except (WorkFailedError, NotMountedError) as error:
+            self.fail(work, error)
+            raise StageOverError from None
+        finally:
+            self.deadline = time.monotonic() + NO_DEADLINE
+        figure = Figure(work, self.contender.name, measures)
+        self._report(figure)
+        return figure
+
+    def fail(self, work: str, error: Exception) -> None:
+        """Reports that there is no figure, with the end of the contender's log."""
+        why = f"{error} [{self.contender.said()}]"
+        self._report(Figure(work, self.contender.name, {}, failed=why))
+
+    def _work(
+        self,
+        measures: dict[str, float],
+        do: Callable[[], dict[str, float] | None],
+        arrives: Callable[[], bool] | None,
+        size: int,
+        ignoring: frozenset[str],
+    ) -> None:
+        pid = self.contender.pid
+        reset_peak(pid)
+        self.server.reset_counters()
+        cpu = cpu_seconds(pid)
+        began = time.monotonic()
+        self.deadline = began + self.limit
+        found = do() or {}
+        ended = time.monotonic()
+        measures |= {"seconds": ended - began} | found
+        if arrives is not None:
+            self.until(arrives)
+            arrived = time.monotonic()
+            measures |= {"arrived": arrived - began, "lag": arrived - ended}
+        self.quiet()
+        cpu = cpu_seconds(pid) - cpu
+        measures |= {"cpu": cpu, "peak": peak_memory(pid), **self._traffic(ignoring)}
+        if size:
+            measures["rate"] = size / measures.get("arrived", measures["seconds"])
+            measures["cpu_per_mb"] = cpu / (size / 1e6)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Returns when `condition` is true. Raises LimitReachedError."""
+        while True:
+            began = time.monotonic()
+            if condition():
+                return
+            took = time.monotonic() - began
+            if time.monotonic() > self.deadline:
+                raise LimitReachedError
+            time.sleep(max(0.01, 4 * took))
+
+    def quiet(self) -> None:
+        """Returns when nothing but the feed has gone over the network for a moment."""
+        last, since = self._moved(), time.monotonic()
+        deadline = since + QUIET_WITHIN
+        while time.monotonic() < min(since + QUIET, deadline):
+            time.sleep(0.05)
+            now = self._moved()
+            if now != last:
+                last, since = now, time.monotonic()
+
+    def _moved(self) -> tuple[int, int]:
+        counters = self.server.counters()
+        others = (
+            count
+            for route, count in counters["requests"].items()
+            if route not in self.contender.feed
+        )
+        # A page of changes is some kilobytes; what is downloaded or sent is more.
+        return sum(others), (counters["bytes_in"] + counters["bytes_out"]) // 65536
+
+    def _traffic(self, ignoring: frozenset[str]) -> dict[str, float]:
+        counters = self.server.counters()
+        feed = requests = 0
+        for route, count in counters["requests"].items():
+            if route in self.contender.feed:
+                feed += count
+            elif route not in ignoring:
+                requests += count
+        return {
+            "requests": requests,
+            "feed": feed,
+            "sent": counters["bytes_in"],
+            "received": counters["bytes_out"],
+        }
+
+
+def run_program(
+    deadline: float,
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Done:
+    """Runs a program that must succeed. Raises LimitReachedError, WorkFailedError."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+        )
+        try:
+            status = process.wait(max(0.0, deadline - began))
+        except subprocess.TimeoutExpired:
+            raise LimitReachedError from None
+        finally:
+            took = time.monotonic() - began
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if status:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()[-500:]
+            raise WorkFailedError(f"{command[0]} ended with {status}: {said}")
+        output.seek(0)
+        return Done(took, output.read().decode(errors="replace"))
+
+
+def remote_tree(server: Embedded) -> Tree:
+    """What the server holds below TOP, by path from there."""
+    return {
+        entry["path"].removeprefix(TOP): (entry["kind"], entry["size"], entry["content_hash"])
+        for entry in server.tree(TOP)
+    }
