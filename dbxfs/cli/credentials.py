@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from dbxfs.api.auth import RefreshingToken, StaticToken
+from dbxfs.api.settings import check_url
 
 from .folders import config_dir, private
 
@@ -44,14 +45,14 @@ def load_auth(account: str, token_url: str) -> httpx.Auth:
             stored["refresh_token"],
             stored["app_key"],
             stored.get("app_secret"),
-            token_url=stored.get("token_url") or token_url,
+            token_url=check_url(stored.get("token_url") or token_url),
         )
     except FileNotFoundError:
         command = "dbxfs login" if account == "default" else f"dbxfs login {account}"
         raise NoCredentialsError(
             f"no account {account!r} is signed in; run `{command}`, or set DBXFS_ACCESS_TOKEN"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise NoCredentialsError(
             f"{path} cannot be used ({type(error).__name__}); run `dbxfs login` again"
         ) from None

@@ -90,7 +90,8 @@ def parse_size(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is no size; write it like 500M or 10G")
     power = " KMGT".index(match[2].upper() or " ")
-    size = int(match[1]) << (10 * power)
+    # So many digits that Python would not read them are too much all the same.
+    size = int(match[1]) << (10 * power) if len(match[1]) < 20 else LARGEST_CACHE + 1
     if size > LARGEST_CACHE:
         raise UsageError(f"{text!r} is more than any disk holds")
     return size
