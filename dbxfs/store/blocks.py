@@ -110,6 +110,8 @@ class BlockCache:
         """
         self._folder = folder
         self._limit = max(1, size_limit - MARGIN)
+        self.damaged = 0
+        """Values that the disk was seen to have changed."""
         self._used: set[str] = set()
         self._lock = threading.Lock()
         self._cache = self._open()
@@ -167,6 +169,7 @@ class BlockCache:
         data, checksum = view[: -_CHECKSUM.size], bytes(view[-_CHECKSUM.size :])
         if len(value) < _CHECKSUM.size or _CHECKSUM.pack(zlib.crc32(data)) != checksum:
             log.warning("the disk has changed a cached block; it is fetched again")
+            self.damaged += 1
             self._delete([key])
             return None
         self._note_use(key)

@@ -64,9 +64,12 @@ class Scrub:
             return
         hasher, short = ContentHasher(), False
         for block in range(len(blocks)):
+            damaged = self._cache.damaged
             data = self._cache.get(content, block)
+            if data is None and self._cache.damaged > damaged:
+                found.bad[content] = blocks
             if data is None or self._interrupted:
-                # Evicted, or unreadable, which counts as a miss everywhere.
+                # Evicted meanwhile, or unreadable, which counts as a miss everywhere.
                 return
             if short or len(data) > BLOCK:
                 found.bad[content] = blocks

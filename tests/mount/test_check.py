@@ -10,12 +10,14 @@ import json
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dbxfs.store.blocks import BLOCK
 from tests.mount.agreement import hash_of
 from tests.mount.mounted import Mounted, eventually
 
@@ -28,14 +30,16 @@ def harm(mounted: Mounted, statement: str, *values: object) -> None:
     connection.close()
 
 
-def spoil(mounted: Mounted, content: str) -> None:
-    """Flip a bit in the first cached block of a content."""
+def spoil(mounted: Mounted, content: str, *, plausible: bool) -> None:
+    """Flip a bit in the first cached block of a content, and in its checksum where `plausible`."""
     connection = sqlite3.connect(mounted.cache / "blocks" / "cache.db", timeout=5)
     query = "SELECT filename FROM Cache WHERE key = ?"
     ((name,),) = connection.execute(query, (f"{content}/0",)).fetchall()
     connection.close()
     raw = bytearray((mounted.cache / "blocks" / name).read_bytes())
     raw[1000] ^= 1
+    if plausible:
+        raw[-4:] = zlib.crc32(raw[:-4]).to_bytes(4, "little")
     (mounted.cache / "blocks" / name).write_bytes(raw)
 
 
@@ -217,18 +221,32 @@ def test_a_staging_file_that_is_gone_is_told(make_mount: Callable[..., Mounted])
     assert "unmount and mount again" in findings[0]["remedy"]
 
 
-@pytest.mark.parametrize("size", [700_000, 2 * 256 * 1024])
-def test_a_cached_block_that_went_bad_is_told_and_dropped(mounted: Mounted, size: int) -> None:
+@pytest.mark.parametrize("size", [700_000, 2 * BLOCK])
+def test_a_cached_block_that_is_not_the_files_is_told_and_dropped(
+    mounted: Mounted, size: int
+) -> None:
     populate(mounted)
     mounted.server.edit([{"op": "write", "path": "/big", "text": "x" * size}])
     mounted.sync()
     content = (mounted.path / "big").read_bytes()
-    spoil(mounted, hash_of(mounted.path / "big"))
+    spoil(mounted, hash_of(mounted.path / "big"), plausible=True)
     bad = mounted.check(full=True)
     assert told(bad) == [("cache", "/big")]
     assert mounted.check(full=True, repair=True)["findings"][0]["repaired"]
     assert mounted.check(full=True)["findings"] == []
     eventually(lambda: (mounted.path / "big").read_bytes() == content, 5, "the right bytes")
+
+
+def test_a_cached_block_that_the_disk_has_changed_is_told_and_gone(mounted: Mounted) -> None:
+    populate(mounted)
+    mounted.server.edit([{"op": "write", "path": "/big", "text": "y" * 700_000}])
+    mounted.sync()
+    content = (mounted.path / "big").read_bytes()
+    spoil(mounted, hash_of(mounted.path / "big"), plausible=False)
+    mounted.announce("the disk has changed a cached block")
+    assert told(mounted.check(full=True)) == [("cache", "/big")]
+    assert mounted.check(full=True)["findings"] == []
+    assert (mounted.path / "big").read_bytes() == content
 
 
 def test_offline_the_rest_is_checked_and_the_exit_status_says_that_it_is_not_all(

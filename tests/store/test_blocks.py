@@ -215,3 +215,16 @@ def test_scrubbing_can_be_interrupted(cache: BlockCache) -> None:
     scrub.interrupt()
     scrub.run()
     assert scrub.checked == 0
+
+
+def test_scrubbing_tells_of_a_block_that_the_disk_has_changed(
+    tmp_path: Path, cache: BlockCache
+) -> None:
+    name = filled(cache, b"x" * (BLOCK + 5))
+    with rows(tmp_path) as connection:
+        query = "SELECT filename FROM Cache WHERE key = ?"
+        ((file,),) = connection.execute(query, (f"{name}/0",)).fetchall()
+    path = tmp_path / "blocks" / file
+    path.write_bytes(b"y" + path.read_bytes()[1:])
+    assert Scrub(cache, None).run().bad == {name: [0, 1]}
+    assert Scrub(cache, None).run().bad == {}
