@@ -251,6 +251,7 @@ async def _serve(
                 nursery.start_soon(feed.run)
                 nursery.start_soon(_keep_up, database)
                 nursery.start_soon(space.run)
+                nursery.start_soon(trio.to_thread.run_sync, cache.sweep)
                 await nursery.start(serve_commands, services)
                 with registered(options.mountpoint, folders.socket):
                     await _serve_kernel(options, signals, ready)
