@@ -34,8 +34,10 @@ def spoil(mounted: Mounted, content: str, *, plausible: bool) -> None:
     """Flip a bit in the first cached block of a content, and in its checksum where `plausible`."""
     connection = sqlite3.connect(mounted.cache / "blocks" / "cache.db", timeout=5)
     query = "SELECT filename FROM Cache WHERE key = ?"
-    ((name,),) = connection.execute(query, (f"{content}/0",)).fetchall()
+    # It is kept after the reader has got it.
+    found = eventually(lambda: connection.execute(query, (f"{content}/0",)).fetchone(), 5)
     connection.close()
+    name = found[0]
     raw = bytearray((mounted.cache / "blocks" / name).read_bytes())
     raw[1000] ^= 1
     if plausible:
