@@ -48,7 +48,7 @@ async def serve_commands(
     path = services.folders.socket
     path.unlink(missing_ok=True)
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _address(path) as address:
+    with address_of(path) as address:
         await listener.bind(address)
     path.chmod(0o600)
     listener.listen(16)
@@ -139,7 +139,7 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(CONNECT_TIMEOUT)
         try:
-            with _address(path) as address:
+            with address_of(path) as address:
                 connection.connect(address)
             connection.settimeout(timeout)
             connection.sendall(json.dumps({"command": command, **options}).encode() + b"\n")
@@ -154,7 +154,7 @@ def ask(
 
 
 @contextlib.contextmanager
-def _address(path: Path) -> Iterator[str]:
+def address_of(path: Path) -> Iterator[str]:
     """An address for the socket: the kernel takes 107 bytes, a folder's name can be longer."""
     if len(os.fsencode(path)) < 100:
         yield str(path)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dbxfs.cli.socket import address_of
 from tests.cli.commands import BIN, Home
 from tests.embedded import embedded_dropbox
 
@@ -20,6 +23,17 @@ pytestmark = [
         not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here"
     ),
 ]
+
+
+@contextlib.contextmanager
+def connected(home: Home) -> Iterator[socket.socket]:
+    """A connection to the daemon's control socket, as the commands make it."""
+    with (
+        socket.socket(socket.AF_UNIX) as connection,
+        address_of(home.state / "default" / "socket") as address,
+    ):
+        connection.connect(address)
+        yield connection
 
 
 def test_a_sync_that_is_given_up_does_not_end_the_daemon(home: Home, tmp_path: Path) -> None:
@@ -33,13 +47,11 @@ def test_a_sync_that_is_given_up_does_not_end_the_daemon(home: Home, tmp_path: P
             assert home.run("dbxfs", "sync", mnt).code == 0
             server.faults([{"route": "*", "kind": "stall"}])
             (mnt / "waits").write_text("for Dropbox")
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(str(home.state / "default" / "socket"))
+            with connected(home) as connection:
                 connection.sendall(b'{"command": "sync"}\n')
                 assert json.loads(connection.makefile().readline())["pending"] == 1
             # Gone. The daemon notices at the latest when it has told its progress twice more.
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(str(home.state / "default" / "socket"))
+            with connected(home) as connection:
                 connection.sendall(b'{"command": "sync"}\n')
                 replies = connection.makefile()
                 for _ in range(4):

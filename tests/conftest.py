@@ -1,0 +1,20 @@
+"""Which tests must run in one process when several run side by side (`scripts/test`).
+
+Those of a file share what is costly to start; those of the conformance suite write down together
+what they provoked, and its last test reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+CONFORMANCE = Path(__file__).parent / "conformance"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Names the group of each test."""
+    for item in items:
+        together = CONFORMANCE if CONFORMANCE in item.path.parents else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together)))
