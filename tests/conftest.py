@@ -13,8 +13,9 @@ import pytest
 CONFORMANCE = Path(__file__).parent / "conformance"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names the group of each test."""
+    """Names the group of each test, before it is asked for."""
     for item in items:
         together = CONFORMANCE if CONFORMANCE in item.path.parents else item.path
         item.add_marker(pytest.mark.xdist_group(str(together)))

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ import platformdirs
 from dbxfs.store.staged import sync_folder
 
 from .options import MountOptions
+
+ENDING = 20.0
+"""Seconds that a daemon may take to end when its mount has gone."""
+NOTICED = 1.0
+"""Seconds that it may take to notice that its mount has gone."""
+LOOK_AGAIN = 0.05
 
 
 class InUseError(Exception):
@@ -121,25 +128,37 @@ class Folders:
 
 
 @contextlib.contextmanager
-def locked(state: Path) -> Iterator[None]:
+def locked(state: Path, patience: float = ENDING) -> Iterator[None]:
     """Hold the state for one daemon; a crash leaves no lock behind.
 
-    Raises `InUseError` with who holds it.
+    A daemon whose mount has just gone is given `patience` seconds to end: umount(8) does not wait
+    for it. Raises `InUseError` with who holds it.
     """
     descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    began = time.monotonic()
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
-            raise InUseError(
-                f"{state} is in use by another mount (process {holder}); unmount that one first"
-            ) from None
+        while not _taken(descriptor):
+            # One that serves has a socket; one that ends removes it first.
+            serves = (state / "socket").exists()
+            if time.monotonic() - began >= (min(NOTICED, patience) if serves else patience):
+                holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+                raise InUseError(
+                    f"{state} is in use by another mount (process {holder}); unmount that one first"
+                )
+            time.sleep(LOOK_AGAIN)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 # ---- Which daemon serves a mount point ----

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,11 +97,19 @@ def test_a_named_folder_that_others_use_is_refused_and_unharmed(tmp_path: Path) 
 
 def test_a_state_has_one_daemon_and_the_other_is_told_which(tmp_path: Path) -> None:
     with locked(tmp_path):
-        second = locked(tmp_path)
+        second = locked(tmp_path, patience=0)
         with pytest.raises(InUseError, match=f"process {os.getpid()}"):
             second.__enter__()
     with locked(tmp_path):
         assert mode(tmp_path / "lock") == 0o600
+
+
+def test_a_daemon_that_ends_is_waited_for(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as first:
+        first.enter_context(locked(tmp_path))
+        threading.Timer(0.2, first.pop_all().close).start()
+        with locked(tmp_path):
+            assert (tmp_path / "lock").read_text() == str(os.getpid())
 
 
 def test_a_mount_is_found_while_it_lasts(own_home: Home, tmp_path: Path) -> None:

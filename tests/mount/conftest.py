@@ -171,3 +171,5 @@ def finish(mounted: Mounted) -> None:
     server.control("quota", {"allocated": 2 * 1024**4})
     assert mounted.sync() == []
     eventually(lambda: not os.listdir(mounted.path), 2, "the folder being empty again")
+    for kept_aside in mounted.state.glob("recovered/*"):
+        kept_aside.unlink()
