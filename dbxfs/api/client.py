@@ -3,9 +3,10 @@
     async with open_client(Settings.for_dropbox(StaticToken(token))) as client:
         page = await client.list_folder(ROOT, recursive=True)
 
-The methods are in three rooms by what they do to the tree: `listing` reads it, `commits` changes
-it, `transfer` carries contents. All of them raise `errors.DropboxError` and nothing else of the
-network's. What they share (lanes, retry, authorisation) is `exchange`.
+The methods are in four rooms by what they do to the tree: `listing` reads it, `commits` changes
+it, `transfer` carries contents, `batches` does both for many entries in one call. All of them raise
+`errors.DropboxError` and nothing else of the network's. What they share (lanes, retry,
+authorisation) is `exchange`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+from dbxfs.api.batches import Batches
 from dbxfs.api.commits import Commits
 from dbxfs.api.errors import (
     AccessDenied,
@@ -64,13 +66,14 @@ __all__ = [
 ]
 
 
-class Client(Listing, Commits, Transfer):
-    """One account's Dropbox. See the three bases for the calls."""
+class Client(Listing, Commits, Transfer, Batches):
+    """One account's Dropbox. See the bases for the calls."""
 
     def __init__(self, exchange: Exchange) -> None:
         Listing.__init__(self, exchange)
         Commits.__init__(self, exchange)
         Transfer.__init__(self, exchange)
+        Batches.__init__(self, exchange)
 
 
 @asynccontextmanager

@@ -127,7 +127,7 @@ class Transfer:
         with ("path", "conflict", …), ("path", "insufficient_space"), ("content_hash_mismatch",)…
         ValueError when `chunks` is not `size` bytes.
         """
-        arg = _commit(path, mode, client_modified_ns, autorename, mute)
+        arg = commit_info(path, mode, client_modified_ns, autorename=autorename, mute=mute)
         return await self._exchange.put(
             self._exchange.lanes.commit,
             "files/upload",
@@ -137,12 +137,19 @@ class Transfer:
             patience=patience,
         )
 
-    async def session_start(self, *, patience: float | None = None) -> SessionId:
-        """A new, empty upload session."""
+    async def session_start(
+        self, *, concurrent: bool = False, patience: float | None = None
+    ) -> SessionId:
+        """A new, empty upload session.
+
+        A `concurrent` one takes its parts in any order, at multiples of 4 MiB and so long, and the
+        last one, which may be shorter, with `close`.
+        """
+        kind: dict[str, Any] = {"session_type": "concurrent"} if concurrent else {}
         return await self._exchange.put(
             self._exchange.lanes.append,
             "files/upload_session/start",
-            {"close": False},
+            {"close": False, **kind},
             Body(b"", 0),
             lambda body: SessionId(wire.session(body)),
             patience=patience,
@@ -198,7 +205,9 @@ class Transfer:
             "files/upload_session/finish",
             {
                 "cursor": {"session_id": session, "offset": offset},
-                "commit": _commit(path, mode, client_modified_ns, autorename, mute),
+                "commit": commit_info(
+                    path, mode, client_modified_ns, autorename=autorename, mute=mute
+                ),
                 "content_hash": EMPTY,
             },
             Body(b"", 0),
@@ -222,9 +231,15 @@ def _opened(response: httpx.Response, start: int, length: int) -> Download:
     return Download(entry, response, start, length)
 
 
-def _commit(
-    path: RemotePath, mode: WriteMode, client_modified_ns: int, autorename: bool, mute: bool
+def commit_info(
+    path: RemotePath,
+    mode: WriteMode,
+    client_modified_ns: int,
+    *,
+    autorename: bool = True,
+    mute: bool = False,
 ) -> dict[str, Any]:
+    """How a content becomes a file, as CommitInfo."""
     return {
         "path": path,
         "mode": wire.write_mode(mode),

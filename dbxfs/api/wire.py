@@ -37,6 +37,9 @@ from dbxfs.core.model import (
 
 T = TypeVar("T")
 
+Outcome = FileEntry | FolderEntry | dict[str, Any] | str
+"""What became of one entry of a batch: its metadata, or the error's union."""
+
 _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
@@ -118,6 +121,23 @@ class _Space(msgspec.Struct):
 
 class _Session(msgspec.Struct):
     session_id: str
+
+
+class _Sessions(msgspec.Struct):
+    session_ids: list[str]
+
+
+class _Batch(msgspec.Struct):
+    tag: str = msgspec.field(name=".tag", default="complete")
+    entries: list[msgspec.Raw] = []
+    async_job_id: str = ""
+
+
+class _Outcome(msgspec.Struct):
+    tag: str = msgspec.field(name=".tag", default="")
+    failure: Any = None
+    metadata: _Metadata | None = None
+    success: _Metadata | None = None
 
 
 class Token(msgspec.Struct):
@@ -248,6 +268,49 @@ def space(body: bytes) -> Space:
 def session(body: bytes) -> str:
     """A reply of upload_session/start."""
     return read(body, _Session).session_id
+
+
+def sessions(body: bytes) -> list[str]:
+    """A reply of upload_session/start_batch."""
+    return read(body, _Sessions).session_ids
+
+
+def batch(body: bytes) -> list[Outcome] | str | None:
+    """A reply of a batch or of its check: the outcomes; the job to ask for; None: still at work.
+
+    The entry's metadata stands under "metadata" or "success", or has the tag among its own fields.
+    """
+    raw = read(body, _Batch)
+    if raw.tag == "async_job_id":
+        return raw.async_job_id
+    if raw.tag == "in_progress":
+        return None
+    if raw.tag != "complete":
+        raise Malformed(f"a batch that is {raw.tag!r}")
+    return [_outcome(bytes(entry)) for entry in raw.entries]
+
+
+def _outcome(body: bytes) -> Outcome:
+    raw = read(body, _Outcome)
+    if raw.tag == "failure":
+        return raw.failure if isinstance(raw.failure, dict | str) else {".tag": "other"}
+    if raw.tag != "success":
+        raise Malformed(f"an entry of a batch that is {raw.tag!r}")
+    found = raw.metadata or raw.success
+    if found is None:
+        return _file(read(body, _Metadata))
+    if not found.tag:
+        return _file(found) if found.rev else _folder(found, _place(found))
+    return _existing(found)
+
+
+def failures(body: bytes) -> list[dict[str, Any] | str | None]:
+    """A reply of upload_session/append_batch: why each part was refused; None: it was taken."""
+    outcomes = [read(bytes(entry), _Outcome) for entry in read(body, _Batch).entries]
+    return [
+        None if outcome.tag == "success" else outcome.failure or {".tag": "other"}
+        for outcome in outcomes
+    ]
 
 
 def nothing(body: bytes) -> None:
