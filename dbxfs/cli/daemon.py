@@ -49,6 +49,7 @@ from dbxfs.sync.siblings import Siblings
 from dbxfs.sync.space import SpaceWatch
 from dbxfs.sync.steps import Steps
 from dbxfs.sync.uploader import Uploader
+from dbxfs.sync.uploads import Uploads
 
 from .folders import Folders, locked, registered
 from .options import MountOptions
@@ -186,21 +187,19 @@ async def _serve(
         changes = RemoteChanges(tree)
         turn = trio.Lock()
         fetcher = Fetcher(client, cache, nursery)
-        uploader = Uploader(client, fetcher, Sessions(database), turn)
+        uploader = Uploader(client, fetcher, Sessions(database))
         journal = Journal(tree)
         steps = Steps(
             client,
             tree,
             journal,
-            staging,
-            uploader,
-            cache,
             turn,
             kernel.stale,
             catch_up=lambda: feed.catch_up(),
         )
+        uploads = Uploads(client, tree, journal, staging, uploader, steps, cache)
         settle = 0.0 if options.sync_remote else SETTLE
-        replicator = Replicator(tree, journal, staging, steps, settle)
+        replicator = Replicator(tree, journal, staging, steps, uploads, settle)
         tree.on_pending = replicator.pending
         tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)
         feed = Feed(
@@ -224,7 +223,7 @@ async def _serve(
             space=space.known,
             add_space=space.add,
             journal=journal,
-            uploading=uploader.current,
+            uploading=replicator.is_sending,
             on_dropbox=replicator.sent if options.sync_remote else None,
         )
         services = Services(

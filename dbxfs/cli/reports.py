@@ -43,7 +43,8 @@ def _names_in(folder: Path) -> list[str]:
 async def progress(services: Services) -> dict[str, Any]:
     """How much is still to be sent, and whether it can be."""
     backlog = await trio.to_thread.run_sync(services.tree.database.backlog)
-    upload = services.uploader.progress
+    uploads = services.uploader.progress.values()
+    upload = max(uploads, key=lambda upload: upload.size, default=None)
     trouble = services.feed.trouble or services.replicator.trouble
     return {
         "online": trouble is None,
@@ -51,7 +52,7 @@ async def progress(services: Services) -> dict[str, Any]:
         "pending": backlog.changes,
         "held": backlog.held,
         "local": backlog.local,
-        "bytes": max(0, backlog.size - (upload.sent if upload else 0)),
+        "bytes": max(0, backlog.size - sum(upload.sent for upload in uploads)),
         "uploading": None
         if upload is None
         else {

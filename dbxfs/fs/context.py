@@ -42,7 +42,7 @@ class Context:
     add_space: Callable[[int], Awaitable[bool]]
     """A file is to become larger by some bytes: whether Dropbox has room for them."""
     journal: Journal
-    uploading: Callable[[], int | None]
+    uploading: Callable[[int], bool]
     """The inode whose content is being sent."""
     on_dropbox: Callable[[int], Awaitable[None]] | None = None
     """With `sync=remote`: returns when Dropbox has the inode, raises what it refused."""

@@ -31,7 +31,7 @@ def state(context: Context, inode: Inode) -> str:
         return "local"
     if row is not None and row.error is not None:
         return "error"
-    if context.uploading() == inode.ino:
+    if context.uploading(inode.ino):
         return "uploading"
     staged = context.staging.peek(inode.ino)
     if row is not None or (staged is not None and staged.dirty):

@@ -8,9 +8,10 @@ staging and journal change together, so a kill finds either the old difference o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from dbxfs.core.model import FileEntry, FolderEntry, Rev
+from dbxfs.core.model import FileEntry, FileId, FolderEntry, Rev
 from dbxfs.core.names import fold
 from dbxfs.core.plan import Facts, Occupant
 from dbxfs.core.ranges import Ranges
@@ -178,7 +179,20 @@ class Journal:
         ).fetchone()
         return row[0] if row else None
 
+    def source_of(self, content_hash: str) -> FileId | None:
+        """A file on Dropbox that has this content."""
+        row = self._database.execute(
+            "SELECT id FROM inode WHERE substr(hash, 1, 10) = substr(?1, 1, 10) AND hash = ?1"
+            " AND id NOT NULL AND base_key NOT NULL AND seen >= 0 LIMIT 1",
+            content_hash,
+        ).fetchone()
+        return row[0] if row else None
+
     # ---- Answers ----
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Several answers at once."""
+        return self._database.transaction()
 
     def done(self, ino: int) -> None:
         """Local and base agree: the inode leaves the journal."""

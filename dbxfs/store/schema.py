@@ -22,7 +22,7 @@ import functools
 import sqlite3
 from collections.abc import Iterable
 
-VERSION = 2
+VERSION = 3
 """`PRAGMA user_version`; raise it together with a step in `MIGRATIONS`."""
 
 _TABLES = """
@@ -162,9 +162,19 @@ CREATE TABLE sent (
 CREATE INDEX sent_place ON sent (parent, key);
 """
 
-CREATE = _TABLES + MOVED + SENT
+UPLOADS = """
+-- Ranges of the content that Dropbox has confirmed (core.ranges); NULL: the first `sent` bytes.
+ALTER TABLE session ADD COLUMN parts BLOB;
+-- Who has a content already: by the beginning of its hash, which is enough to find it.
+CREATE INDEX inode_hash ON inode (substr(hash, 1, 10)) WHERE hash NOT NULL;
+"""
 
-MIGRATIONS: dict[int, str] = {1: MOVED + SENT + "ALTER TABLE journal ADD COLUMN code TEXT;"}
+CREATE = _TABLES + MOVED + SENT + UPLOADS
+
+MIGRATIONS: dict[int, str] = {
+    1: MOVED + SENT + "ALTER TABLE journal ADD COLUMN code TEXT;",
+    2: UPLOADS,
+}
 """From version N to N + 1."""
 
 

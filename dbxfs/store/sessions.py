@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dbxfs.core.ranges import Ranges
+
 from .database import Database
 
 
@@ -11,21 +13,28 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, ino: int, content_hash: str) -> tuple[str, int] | None:
-        """The session that is sending this content of the inode, and the bytes confirmed."""
+    def find(self, ino: int, content_hash: str) -> tuple[str, Ranges] | None:
+        """The session that is sending this content of the inode, and what is confirmed of it."""
         row = self._database.execute(
-            "SELECT session, sent FROM session WHERE ino = ? AND hash = ?", ino, content_hash
+            "SELECT session, sent, parts FROM session WHERE ino = ? AND hash = ?", ino, content_hash
         ).fetchone()
-        return (row[0], row[1]) if row else None
+        if row is None:
+            return None
+        session, sent, parts = row
+        return session, Ranges([(0, sent)] if sent else []) if parts is None else Ranges.from_bytes(
+            parts
+        )
 
-    def store(self, ino: int, session: str, sent: int, content_hash: str) -> None:
-        """Remember how far the session is."""
+    def store(self, ino: int, session: str, parts: Ranges, content_hash: str) -> None:
+        """Remember what Dropbox has confirmed."""
         self._database.execute(
-            "INSERT OR REPLACE INTO session (ino, session, sent, hash) VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO session (ino, session, sent, hash, parts)"
+            " VALUES (?, ?, ?, ?, ?)",
             ino,
             session,
-            sent,
+            parts.total,
             content_hash,
+            parts.to_bytes(),
         )
 
     def drop(self, ino: int) -> None:

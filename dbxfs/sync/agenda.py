@@ -17,15 +17,22 @@ class Agenda:
     def __init__(self) -> None:
         self._due: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
+        self._since: dict[int, float] = {}
 
     def put(self, ino: int, due: float) -> None:
         """The inode is due then, whatever was set before."""
         self._due[ino] = due
         heapq.heappush(self._heap, (due, ino))
 
+    def settle(self, ino: int, now: float, seconds: float, ceiling: float) -> None:
+        """The inode is due `seconds` after the last such call, `ceiling` after the first one."""
+        since = self._since.setdefault(ino, now)
+        self.put(ino, min(now + seconds, max(now, since + ceiling)))
+
     def drop(self, ino: int) -> None:
         """The inode is not due any more."""
         self._due.pop(ino, None)
+        self._since.pop(ino, None)
 
     def due(self, ino: int) -> float:
         """When the inode is due; long ago, when it is not on the agenda."""
@@ -37,10 +44,11 @@ class Agenda:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf
 
-    def take(self, now: float) -> int | None:
-        """Take the first one that is due, or None."""
-        if not self._due or self.next_time() > now:
-            return None
-        _, ino = heapq.heappop(self._heap)
-        del self._due[ino]
-        return ino
+    def take(self, now: float, most: int) -> list[int]:
+        """Take those that are due, the first ones first, at most so many."""
+        taken: list[int] = []
+        while len(taken) < most and self.next_time() <= now:
+            _, ino = heapq.heappop(self._heap)
+            self.drop(ino)
+            taken.append(ino)
+        return taken

@@ -1,9 +1,13 @@
-"""Draining the journal: one inode after the other, each until nothing is left to do.
+"""Draining the journal, in rounds: all that is due at once, in as few calls as that takes.
 
-What to do is decided in `core.plan` and carried out in `steps`; here is decided when, and what
-becomes of it where it fails. An inode's turn comes when it has been left alone for the settle
-delay, so that a file that is created and removed at once, or saved by way of a temporary file,
-costs nothing or one commit. What it depends on (its folder, whoever holds its name) goes first.
+What to do is decided in `core.plan`, what goes together in `core.batching`; `steps` and `uploads`
+carry it out. Here is decided when, and what becomes of it where it fails. An inode's turn comes
+when it has been left alone for the settle delay, so that a file that is created and removed at
+once, or saved by way of a temporary file, costs nothing or one commit. What it depends on (its
+folder, whoever holds its name) goes first: it is a *waiter* of that until the next round.
+
+Contents are sent by tasks of their own, large files apart from small ones, while rounds go on: so
+everything that comes meanwhile is in the next batch.
 
 Dropbox's refusals are kept in the journal with the reason and tried again after some minutes, or
 at once when a program changes the file; they never hold up what does not depend on them.
@@ -13,12 +17,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import trio
 
+from dbxfs.api.batches import refused_route
 from dbxfs.api.errors import (
+    AccessDenied,
+    BadRequest,
     DropboxError,
     EndpointError,
     PathRootChanged,
@@ -28,21 +39,33 @@ from dbxfs.api.errors import (
     UnexpectedReply,
     Unreachable,
 )
-from dbxfs.core import plan, refusals
+from dbxfs.core import batching, plan, refusals
 from dbxfs.core.backoff import delay
-from dbxfs.core.names import shown_name
+from dbxfs.core.batching import Member
+from dbxfs.core.model import RemotePath
+from dbxfs.core.names import fold, shown_name
 from dbxfs.store.journal import Journal
 from dbxfs.store.staging import Staging
-from dbxfs.store.tree import Tree
+from dbxfs.store.tree import Tree, TreeError
 
 from .agenda import Agenda
 from .fetcher import DamagedContentError
-from .steps import Steps
-from .uploader import ChangedMeanwhileError
+from .steps import ChangedMeanwhileError, Outcomes, Steps
+from .uploads import Uploads
 
 log = logging.getLogger(__name__)
 
 SETTLE = 1.0
+CEILING = 20.0
+"""Seconds after which what is changed again and again is sent all the same."""
+LULL = 0.5
+"""Seconds without any change before single files are deleted: their folder may go with them."""
+NO_LULL = 4.0
+"""Seconds that this is waited for."""
+ROUND = 2000
+"""Inodes decided about in one round."""
+AT_A_TIME = 20
+"""Decisions without a pause for programs."""
 AGAIN = 0.1
 """Seconds after which what changed under our hands is tried again, at the earliest."""
 HELD_AGAIN = 300.0
@@ -69,6 +92,14 @@ class NotSentError(Exception):
         self.offline = offline
 
 
+@dataclass(slots=True)
+class Sending:
+    """Batches of contents that may be on their way at once, and who waits for that."""
+
+    free: int
+    queue: deque[int] = field(default_factory=deque)
+
+
 class Replicator:
     """Makes Dropbox equal to what programs see."""
 
@@ -78,6 +109,7 @@ class Replicator:
         journal: Journal,
         staging: Staging,
         steps: Steps,
+        uploads: Uploads,
         settle: float = SETTLE,
     ) -> None:
         """`settle`: seconds that an inode must be left alone before it is sent."""
@@ -86,7 +118,22 @@ class Replicator:
         self._staging = staging
         self._steps = steps
         self._settle = settle
+        self._uploads = uploads
         self._agenda = Agenda()
+        self._waiters: dict[int, set[int]] = {}
+        self._asked: dict[int, int] = {}
+        """Who waits for an inode that had nothing to do when it was asked."""
+        self._busy: set[int] = set()
+        """Whose content is on its way."""
+        self._small, self._large = Sending(2), Sending(2)
+        self._ready: dict[int, Member] = {}
+        self._decided: set[int] = set()
+        self._alone: set[int] = set()
+        """Who failed with others and goes alone."""
+        self._no_batches: set[type[plan.Call]] = set()
+        """What Dropbox takes one by one only."""
+        self._size = batching.Size()
+        self._changed_at = -math.inf
         self._failures: dict[int, int] = {}
         self._in_a_row = 0
         self._resume_at = 0.0
@@ -100,11 +147,17 @@ class Replicator:
 
     def pending(self, ino: int) -> None:
         """The inode has changed: it is due when it has settled."""
-        self._put_off(ino, self._settle)
+        self._changed_at = trio.current_time()
+        self._agenda.settle(ino, self._changed_at, self._settle, CEILING)
+        self._wake.set()
+
+    def is_sending(self, ino: int) -> bool:
+        """Whether the inode's content is on its way."""
+        return ino in self._busy
 
     def hurry(self) -> None:
         """Send everything now, also what was put off."""
-        self._resume_at = 0.0
+        self._resume_at, self._changed_at = 0.0, -math.inf
         for row in self._journal.rows():
             self._put_off(row.ino, 0)
 
@@ -138,61 +191,127 @@ class Replicator:
         self.running = True
         for row in self._journal.rows():
             self._put_off(row.ino, 0)
-        while True:
-            now = trio.current_time()
-            ino = self._agenda.take(now) if now >= self._resume_at else None
-            if ino is not None:
-                await self._guarded(ino)
-                self._progress.set()
-                self._progress = trio.Event()
-                continue
-            self._wake = trio.Event()
-            with trio.CancelScope(deadline=max(self._agenda.next_time(), self._resume_at)):
-                await self._wake.wait()
+        async with trio.open_nursery() as nursery:
+            while True:
+                now = trio.current_time()
+                due = self._agenda.take(now, ROUND) if now >= self._resume_at else []
+                if due:
+                    await self._round(due, nursery)
+                    self._tell_progress()
+                    continue
+                self._wake = trio.Event()
+                with trio.CancelScope(deadline=max(self._agenda.next_time(), self._resume_at)):
+                    await self._wake.wait()
 
     def _put_off(self, ino: int, seconds: float) -> None:
         self._agenda.put(ino, trio.current_time() + seconds)
         self._wake.set()
 
-    # ---- One inode ----
+    def _tell_progress(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
 
-    async def _guarded(self, ino: int) -> None:
-        """Work on it; a mistake of ours with one inode must not end the mount for all."""
+    # ---- A round: decide for all that are due, then make the calls ----
+
+    async def _round(self, due: Sequence[int], nursery: trio.Nursery) -> None:
+        """Decide what each of them needs, and make the calls; contents go beside what follows."""
+        self._ready, self._decided = {}, set()
+        for number, ino in enumerate(due, 1):
+            try:
+                self._decide(ino)
+            except Exception as error:  # noqa: BLE001 - it is logged there
+                self._mistaken([ino], error)
+            if number % AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+        alone = self._alone | {
+            ino for ino, member in self._ready.items() if type(member.call) in self._no_batches
+        }
+        for batch in batching.batches(self._ready.values(), self._size.most, alone):
+            if isinstance(batch[0].call, plan.Upload | plan.Bring):
+                self._begin_to_send(batch, nursery)
+            else:
+                await self._carry_out(batch)
+
+    def _begin_to_send(self, batch: list[Member], nursery: trio.Nursery) -> None:
+        """Large files do not keep small ones waiting, nor do contents keep the rest."""
+        large = batch[0].size > batching.SMALL or isinstance(batch[0].call, plan.Bring)
+        lane = self._large if large else self._small
+        if lane.free == 0:
+            lane.queue.extend(member.ino for member in batch)
+            return
+        lane.free -= 1
+        self._busy.update(member.ino for member in batch)
+        nursery.start_soon(self._send, batch, lane)
+
+    async def _send(self, batch: list[Member], lane: Sending) -> None:
         try:
-            await self._work(ino)
-        except Exception as error:
-            log.exception("inode %d could not be worked on", ino)
-            self._put_off(ino, HELD_AGAIN)
-            with contextlib.suppress(sqlite3.Error):
-                self._hold(ino, f"internal error ({type(error).__name__}); see the log")
+            await self._carry_out(batch)
+        finally:
+            lane.free += 1
+            self._busy.difference_update(member.ino for member in batch)
+        for _ in range(min(ROUND, len(lane.queue))):
+            self._put_off(lane.queue.popleft(), 0)
+        self._tell_progress()
 
-    async def _work(self, ino: int) -> None:
-        """Do what the inode needs, and before that what it depends on."""
-        waiting: list[int] = []
-        finished: set[int] = set()
-        while True:
-            await trio.lowlevel.checkpoint()
+    def _decide(self, ino: int) -> None:
+        """Find the call that comes next for the inode, or for what it depends on."""
+        chain: list[int] = []
+        while ino not in self._decided and ino not in self._busy:
+            self._decided.add(ino)
             if self._journal.row(ino) is None or self._tree.find(ino) is None:
-                finished.add(ino)
-                if not waiting:
-                    return
-                ino = waiting.pop()
-                continue
+                self._agenda.drop(ino)
+                self._wake_waiters(ino)
+                break
             who, step = ino, plan.next_step(self._journal.facts(ino))
-            if isinstance(step, plan.After) and step.ino in (*waiting, ino):
-                who, step = self._break_circle([*waiting, ino])
+            if isinstance(step, plan.After) and step.ino in (*chain, ino):
+                self._waiters.setdefault(step.ino, set()).add(ino)
+                who, step = self._break_circle([*chain, ino])
             if not isinstance(step, plan.After):
-                going_on = await self._do(who, step)
-            elif step.ino in (*waiting, ino) or step.ino in finished:
+                self._take_up(who, step)
+                break
+            if step.ino in (*chain, ino):
                 self._hold(ino, f"waits for inode {step.ino}, which waits for it")
-                going_on = False
-            elif going_on := self._may_go_first(ino, step.ino):
-                waiting.append(ino)
-                ino = step.ino
-            if not going_on:
-                for other in waiting:
-                    self._put_off(other, FEED_FIRST)
-                return
+                break
+            if not self._may_go_first(ino, step.ino):
+                break
+            self._waiters.setdefault(step.ino, set()).add(ino)
+            chain.append(ino)
+            ino = step.ino
+        else:
+            if not chain and ino in self._busy:
+                self._waiters.setdefault(ino, set()).add(ino)
+
+    def _take_up(self, ino: int, step: plan.Step) -> None:
+        match step:
+            case plan.Done():
+                self._finish(ino)
+            case plan.Hold(reason):
+                self._hold(ino, reason)
+            case plan.Delete() if self._restless(ino):
+                self._put_off(ino, LULL)
+            case plan.Bring() | plan.Upload() | plan.CreateFolder() | plan.Delete() | plan.Move():
+                self._ready[ino] = self._member(ino, step)
+            case plan.After():
+                raise AssertionError("the first of a chain waits for nobody")
+
+    def _member(self, ino: int, call: plan.Call) -> Member:
+        inode = self._tree.get(ino)
+        if isinstance(call, plan.Upload):
+            return Member(ino, call, inode.size)
+        if isinstance(call, plan.Move):
+            base = self._tree.base_path(ino) or call.source
+            return Member(ino, call, paths=(RemotePath(fold(base)), RemotePath(fold(call.target))))
+        return Member(ino, call)
+
+    def _restless(self, ino: int) -> bool:
+        """Whether the folder that a deleted file is in may be deleted in the next moment too."""
+        row = self._journal.row(ino)
+        age = 0 if row is None else (self._tree.clock() - row.since_ns) / 1e9
+        return trio.current_time() - self._changed_at < min(LULL, self._settle) and age < NO_LULL
+
+    def _wake_waiters(self, ino: int) -> None:
+        for waiter in self._waiters.pop(ino, ()):
+            self._put_off(waiter, 0)
 
     def _break_circle(self, circle: list[int]) -> tuple[int, plan.Step]:
         """Who of those that wait for each other can give way, and by which step.
@@ -209,56 +328,115 @@ class Replicator:
     def _may_go_first(self, ino: int, first: int) -> bool:
         """Whether the inode that `ino` waits for can be worked on now; else `ino` is put off."""
         row = self._journal.row(first)
+        if row is None and self._asked.get(ino) == first:
+            self._hold(ino, f"waits for inode {first}, which has nothing to do")
+            return False
         if row is None:
+            self._asked[ino] = first
             self._tree.mark_pending(first)
         elif row.error is not None:
             name = shown_name(self._tree.get(first).name)
             self._hold(ino, f"waits for {name!r}: {row.error}", row.code)
             return False
-        elif self._agenda.due(first) > trio.current_time() + self._settle:
+        elif first not in self._busy and self._due_later(first):
             self._put_off(ino, FEED_FIRST)
             return False
         return True
 
-    async def _do(self, ino: int, step: plan.Step) -> bool:
-        """Carry out one step; whether to go on now."""
+    def _due_later(self, ino: int) -> bool:
+        return self._agenda.due(ino) > trio.current_time() + self._settle
+
+    # ---- One call, for one inode or many ----
+
+    async def _carry_out(self, batch: list[Member]) -> None:
+        """Make the call, and see to what becomes of each member."""
+        inos = [member.ino for member in batch]
+        began = trio.current_time()
+        failed: Outcomes = {}
         try:
-            match step:
-                case plan.Done():
-                    self._finish(ino)
-                case plan.Hold(reason):
-                    self._hold(ino, reason)
-                    return False
-                case (
-                    plan.Bring() | plan.Upload() | plan.CreateFolder() | plan.Delete() | plan.Move()
-                ):
-                    await self._steps.carry_out(ino, step)
-        except EndpointError as error:
-            self._refused(ino, error)
-            return False
+            failed = await self._call(batch)
+        except (AccessDenied, BadRequest, EndpointError) as error:
+            if len(batch) == 1:
+                failed = dict.fromkeys(inos, error)
+            else:
+                self._go_alone(batch, error)
+                return
         except WAIT_FOR as error:
-            self._failed(ino, error)
-            return False
+            self._failed(inos, error)
+            return
         except DropboxError as error:
-            self._steps.doubt(ino)
+            self._steps.doubt()
+            failed = dict.fromkeys(inos, error)
+        except (ChangedMeanwhileError, DamagedContentError, TreeError, OSError) as error:
+            failed = dict.fromkeys(inos, error)
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self._mistaken(inos, error)
+            return
+        self._resized(trio.current_time() - began, failed)
+        for ino in inos:
+            if ino in failed:
+                self._member_failed(ino, failed[ino])
+            else:
+                self._well()
+                self._put_off(ino, 0)
+            self._wake_waiters(ino)
+
+    async def _call(self, batch: list[Member]) -> Outcomes:
+        if isinstance(batch[0].call, plan.Bring):
+            await self._uploads.bring(batch[0].ino)
+            return {}
+        if isinstance(batch[0].call, plan.Upload):
+            return await self._uploads.send(batch)
+        return await self._steps.carry_out(batch)
+
+    def _resized(self, seconds: float, failed: Outcomes) -> None:
+        busy = any(_is_busy(error) for error in failed.values())
+        self._size = self._size.after(seconds=seconds, busy=busy)
+
+    def _go_alone(self, batch: list[Member], error: DropboxError) -> None:
+        """Dropbox refuses the batch as such: its members are tried one by one."""
+        kind = type(batch[0].call)
+        if refused_route(error):
+            log.warning("no more %s calls for many at once: %s", kind.__name__, error)
+            self._no_batches.add(kind)
+        else:
+            log.info("%d inodes are tried one by one: %s", len(batch), error)
+        for member in batch:
+            self._alone.add(member.ino)
+            self._put_off(member.ino, 0)
+
+    def _member_failed(self, ino: int, error: Exception) -> None:
+        if isinstance(error, EndpointError):
+            self._refused(ino, error)
+        elif isinstance(error, DropboxError):
             self._hold_at_last(ino, error, passing=isinstance(error, UnexpectedReply))
-            return False
-        except ChangedMeanwhileError as error:
+        elif isinstance(error, ChangedMeanwhileError):
             log.debug("inode %d: %s", ino, error)
             self._put_off(ino, max(self._settle, AGAIN))
-            return False
-        except (DamagedContentError, OSError) as error:
+        else:
             self._hold(ino, str(error))
-            return False
-        self._well()
-        return True
+
+    def _mistaken(self, inos: Sequence[int], error: Exception) -> None:
+        """A mistake of ours with one inode must not end the mount for all, nor hold up others."""
+        log.error("inodes %s could not be worked on", inos[:5], exc_info=error)
+        for ino in inos:
+            if len(inos) > 1:
+                self._alone.add(ino)
+                self._put_off(ino, 0)
+                continue
+            self._put_off(ino, HELD_AGAIN)
+            with contextlib.suppress(sqlite3.Error):
+                self._hold(ino, f"internal error ({type(error).__name__}); see the log")
+            self._wake_waiters(ino)
 
     def _finish(self, ino: int) -> None:
         row = self._journal.row(ino)
         self._journal.done(ino)
-        self._steps.settled(ino)
         self._failures.pop(ino, None)
         self._agenda.drop(ino)
+        self._alone.discard(ino)
+        self._asked.pop(ino, None)
+        self._wake_waiters(ino)
         if row is not None and row.error is not None:
             # Others may have been held because of this one.
             for other in self._journal.held():
@@ -268,8 +446,8 @@ class Replicator:
 
     def _refused(self, ino: int, error: EndpointError) -> None:
         """Dropbox will not do this one: later, after the feed, or after a look by a person."""
-        if "too_many_write_operations" in error.tags:
-            self._failed(ino, error)
+        if _is_busy(error):
+            self._failed([ino], error)
             return
         self._hold_at_last(ino, error, passing=any(error.has(*tags) for tags in FEED_KNOWS))
 
@@ -287,20 +465,28 @@ class Replicator:
         log.warning("inode %d stays here for now: %s", ino, reason)
         self._journal.refused(ino, reason, code)
         self._put_off(ino, HELD_AGAIN)
+        self._wake_waiters(ino)
 
-    def _failed(self, ino: int, error: DropboxError) -> None:
+    def _failed(self, inos: Sequence[int], error: DropboxError) -> None:
         """Dropbox cannot be reached, or asks for patience: everything waits a while."""
         if getattr(error, "doubt", True):
-            self._steps.doubt(ino)
+            self._steps.doubt()
         pause = delay(self._in_a_row, base=0.5, cap=PAUSE_CAP, random=random.random())  # noqa: S311
         if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:
             pause = max(pause, error.retry_after)
         self._in_a_row += 1
         self._resume_at = trio.current_time() + pause
-        self._put_off(ino, pause)
+        for ino in inos:
+            self._put_off(ino, pause)
+            self._wake_waiters(ino)
         if self.trouble is None:
             log.warning("changes cannot be sent: %s", error)
         self.trouble = str(error)
 
     def _well(self) -> None:
         self._in_a_row, self.trouble = 0, None
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether Dropbox was at work on another change."""
+    return "too_many_write_operations" in getattr(error, "tags", ())

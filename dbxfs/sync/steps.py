@@ -1,43 +1,53 @@
-"""Carrying out one step of an inode: the call, its confirmation, and what both depend on.
+"""Carrying out the calls that move no bytes, and what every call depends on.
 
 Calls that change a namespace are made in turn with the feed (see `feed`), and each is decided once
-more when the turn has come. A reply can be lost after the work was done: what failed in doubt is
-looked at before it is done again, content by its hash and a move by id.
+more when the turn has come. Several of a kind go as one batch, of which each entry has a fate of
+its own: `Outcomes` names those that failed.
 
-What a call may be decided on is also settled here: a folder is deleted, and what lies in a folder
-that was moved is sent, only after a look at the feed.
+What a call may be decided on is also settled here. A folder is deleted, what lies in a folder that
+was moved is sent, and a call whose reply was lost is made again only after a look at the feed,
+which knows what was done (`store.sent` recognises our own work). Rejected: asking for each entry
+in doubt by itself, which after a batch of a thousand is a thousand requests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import trio
 
-from dbxfs.api.client import Add, Client, Update
+from dbxfs.api.batches import Outcome
+from dbxfs.api.client import Client
 from dbxfs.api.errors import EndpointError
 from dbxfs.core import plan
-from dbxfs.core.model import DeletedEntry, FileEntry, FolderEntry, RemotePath
-from dbxfs.core.names import fold
-from dbxfs.store.blocks import BlockCache
-from dbxfs.store.inode import Effect, Inode
+from dbxfs.core.batching import Member
+from dbxfs.core.model import FileEntry, FolderEntry, RemotePath
+from dbxfs.store.inode import Effect
 from dbxfs.store.journal import Journal
-from dbxfs.store.staged import StagedFile
-from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
-
-from .uploader import ChangedMeanwhileError, Uploader
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 FEED_PATIENCE = 10.0
 """Seconds to wait for the feed, at the most."""
-OPEN_TOO_LONG = 30.0
-"""Seconds after which what a program keeps writing to is sent as it is."""
 AT_ONCE = 0.0
 """Patience of a call under the turn: what has to wait must not keep the feed waiting."""
+SLICE = 20
+"""Answers that are stored without a pause: programs wait no longer than for these."""
+
+Outcomes = dict[int, Exception]
+"""The members of a batch that failed, and why."""
+
+
+class ChangedMeanwhileError(Exception):
+    """What was decided no longer holds, or the feed has to be seen; it is to be decided again."""
 
 
 class Steps:
@@ -48,9 +58,6 @@ class Steps:
         client: Client,
         tree: Tree,
         journal: Journal,
-        staging: Staging,
-        uploader: Uploader,
-        cache: BlockCache,
         turn: trio.Lock,
         on_effects: Callable[[list[Effect]], None],
         catch_up: Callable[[], Awaitable[None]],
@@ -62,240 +69,210 @@ class Steps:
         self._client = client
         self._tree = tree
         self._journal = journal
-        self._staging = staging
-        self._uploader = uploader
-        self._cache = cache
         self._turn = turn
-        self._on_effects = on_effects
+        self.effects = on_effects
         self._catch_up = catch_up
-        self._doubtful: set[int] = set()
         self._committing: set[int] = set()
-        self._revisions_unknown = False
+        self._feed_wanted = False
 
     def is_committing(self, ino: int) -> bool:
         """Whether a commit of the inode is under way: its row must stay until the reply."""
         return ino in self._committing
 
-    def doubt(self, ino: int) -> None:
-        """The inode's last call may have been carried out though it failed."""
-        self._doubtful.add(ino)
+    def doubt(self) -> None:
+        """A call may have been carried out though it failed: the feed will tell."""
+        self._feed_wanted = True
 
-    def settled(self, ino: int) -> None:
-        """Nothing is left to do for the inode."""
-        self._doubtful.discard(ino)
+    # ---- The turn ----
 
-    async def carry_out(self, ino: int, step: plan.Call) -> None:
-        """Make the call and store its answer.
+    @contextlib.asynccontextmanager
+    async def turn(self, members: Sequence[Member]) -> AsyncIterator[list[Member]]:
+        """The members whose call still is what it was, in the moment in which it may be made."""
+        if any(self._feed_comes_first(member) for member in members):
+            self._feed_wanted = True
+        while True:
+            if self._feed_wanted:
+                await self._see_the_feed()
+            async with self._turn:
+                if self._feed_wanted:
+                    continue
+                with self._commits(member.ino for member in members):
+                    yield [now for member in members if (now := self._still_next(member))]
+                return
 
-        Raises `DropboxError` when it fails, `ChangedMeanwhileError` when it is to be decided again.
-        """
-        if self._feed_comes_first(ino, step):
-            await self._see_the_feed()
-        if isinstance(step, plan.Upload):
-            await self._upload(ino, step)
-            return
-        if isinstance(step, plan.Bring):
-            await self._bring(ino)
-            return
-        async with self._turn:
-            if self._still_next(ino, step):
-                with self._commit(ino):
-                    await self._call(ino, step)
-
-    def _feed_comes_first(self, ino: int, step: plan.Call) -> bool:
-        """Whether the step must be decided on what Dropbox has now, not on what was told last.
+    def _feed_comes_first(self, member: Member) -> bool:
+        """Whether the call must be decided on what Dropbox has now, not on what was told last.
 
         A folder is deleted with all that is in it, so what somebody has put there has to be seen
-        first. A folder's move gives every file below a new revision, which only the feed tells:
-        what is sent from there before would be made from a revision that is past.
+        first.
         """
-        if isinstance(step, plan.Delete) and self._tree.get(ino).is_folder:
-            return True
-        if isinstance(step, plan.CreateFolder) and not self._journal.sent.is_same(ino, None):
-            return True
-        return self._revisions_unknown
+        if isinstance(member.call, plan.Delete):
+            inode = self._tree.find(member.ino)
+            return inode is not None and inode.is_folder
+        if isinstance(member.call, plan.CreateFolder):
+            return not self._journal.sent.is_same(member.ino, None)
+        return False
 
     async def _see_the_feed(self) -> None:
+        self._feed_wanted = False
         with trio.move_on_after(FEED_PATIENCE) as waiting:
             await self._catch_up()
         if waiting.cancelled_caught:
+            self._feed_wanted = True
             raise ChangedMeanwhileError("the feed has to come first")
-        self._revisions_unknown = False
 
-    def _still_next(self, ino: int, step: plan.Step) -> bool:
-        """Whether nothing has changed the decision while we waited for the turn."""
-        if self._tree.find(ino) is None:
-            return False
-        facts = self._journal.facts(ino)
-        return step in (plan.next_step(facts), plan.next_step(facts, in_cycle=True))
+    def _still_next(self, member: Member) -> Member | None:
+        """The member, unless the decision has changed while we waited for the turn.
+
+        An upload may go to another place by now: its bytes are the same.
+        """
+        if self._tree.find(member.ino) is None:
+            return None
+        facts = self._journal.facts(member.ino)
+        now = plan.next_step(facts)
+        if isinstance(member.call, plan.Upload) and isinstance(now, plan.Upload):
+            return replace(member, call=now)
+        return member if member.call in (now, plan.next_step(facts, in_cycle=True)) else None
 
     @contextlib.contextmanager
-    def _commit(self, ino: int) -> Iterator[None]:
-        self._committing.add(ino)
+    def _commits(self, inos: Iterable[int]) -> Iterator[None]:
+        inos = list(inos)
+        self._committing.update(inos)
         try:
             yield
         finally:
-            self._committing.discard(ino)
-            # Where it was removed, here or by this very commit, nobody else comes by.
-            self._tree.drop_unused(ino)
+            self._committing.difference_update(inos)
+            # Where one was removed, here or by this very commit, nobody else comes by.
+            for ino in inos:
+                self._tree.drop_unused(ino)
 
-    async def _call(self, ino: int, step: plan.CreateFolder | plan.Delete | plan.Move) -> None:
-        """Make a call that moves no bytes, and confirm it. The turn is ours."""
-        match step:
-            case plan.CreateFolder(path):
-                await self._create_folder(ino, path)
-            case plan.Delete():
-                await self._delete(ino, step)
-            case plan.Move():
-                await self._move(ino, step)
+    async def store(self, items: Sequence[T], put: Callable[[T], None]) -> None:
+        """Store answers, some in a transaction, with room for programs between. Under the turn."""
+        for start in range(0, len(items), SLICE):
+            with self._journal.transaction():
+                for item in items[start : start + SLICE]:
+                    put(item)
+            # A cancellation must not part what Dropbox has done from what is stored of it.
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
 
-    async def _create_folder(self, ino: int, path: RemotePath) -> None:
-        parent = self._tree.get(ino).parent
-        assert parent is not None  # noqa: S101
-        self._journal.sending(ino, None)
-        try:
-            entry = await self._client.create_folder(path, patience=AT_ONCE)
-        except EndpointError as error:
-            if not error.has("path", "conflict", "folder"):
-                raise
+    # ---- Calls without bytes ----
+
+    async def carry_out(self, members: Sequence[Member]) -> Outcomes:
+        """Make the call of members of one kind and store the answers.
+
+        Raises `DropboxError` when it fails as a whole, `ChangedMeanwhileError` when all is to be
+        decided again.
+        """
+        async with self.turn(members) as current:
+            if not current:
+                return {}
+            match current[0].call:
+                case plan.CreateFolder():
+                    return await self._create_folders(current)
+                case plan.Delete():
+                    return await self._delete(current)
+                case plan.Move():
+                    return await self._move(current)
+                case call:
+                    raise TypeError(f"no call without bytes: {call}")
+
+    async def _create_folders(self, members: Sequence[Member]) -> Outcomes:
+        calls = [(m.ino, m.call) for m in members if isinstance(m.call, plan.CreateFolder)]
+        with self._journal.transaction():
+            for ino, _ in calls:
+                self._journal.sending(ino, None)
+        parents = [self._tree.get(ino).parent for ino, _ in calls]
+        answers = await self._answers(
+            self._client.create_folders,
+            partial(self._client.create_folder, patience=AT_ONCE),
+            [call.path for _, call in calls],
+        )
+        for at, (_, call) in enumerate(calls):
+            answers[at] = await self._unless_there(call.path, answers[at])
+        return await self._place(
+            (ino, parent, answer)
+            for (ino, _), parent, answer in zip(calls, parents, answers, strict=True)
+        )
+
+    async def _unless_there(self, path: RemotePath, answer: Outcome) -> Outcome:
+        """A folder that is there already is as good as one that was made."""
+        if isinstance(answer, EndpointError) and answer.has("path", "conflict", "folder"):
             found = await self._client.metadata(path, patience=AT_ONCE)
-            if isinstance(found, FileEntry):
-                raise
-            entry = found
-        self._on_effects(self._journal.confirm_place(ino, entry, parent))
+            return found if isinstance(found, FolderEntry) else answer
+        return answer
 
-    async def _delete(self, ino: int, step: plan.Delete) -> None:
-        try:
-            await self._client.delete(step.source, step.rev, patience=AT_ONCE)
-        except EndpointError as error:
-            if error.has("path_write", "conflict"):
+    async def _delete(self, members: Sequence[Member]) -> Outcomes:
+        calls = [m.call for m in members if isinstance(m.call, plan.Delete)]
+        answers = await self._answers(
+            self._client.delete_batch,
+            lambda entry: self._client.delete(*entry, patience=AT_ONCE),
+            [(call.source, call.rev) for call in calls],
+        )
+        failed: Outcomes = {}
+
+        def put(item: tuple[int, Outcome]) -> None:
+            ino, answer = item
+            if not isinstance(answer, EndpointError) or answer.has("path_lookup", "not_found"):
+                self._journal.confirm_delete(ino)
+            elif answer.has("path_write", "conflict"):
                 log.info("inode %d changed elsewhere since it was deleted; it stays", ino)
-                self._on_effects(self._journal.give_up_delete(ino))
-                return
-            if not error.has("path_lookup", "not_found"):
-                raise
-        self._journal.confirm_delete(ino)
+                self.effects(self._journal.give_up_delete(ino))
+            else:
+                failed[ino] = answer
 
-    async def _move(self, ino: int, step: plan.Move) -> None:
-        inode = self._tree.get(ino)
-        base = self._tree.base_path(ino)
-        passing = base is not None and step.target == plan.passing_place(base, ino)
+        await self.store([*zip((m.ino for m in members), answers, strict=True)], put)
+        return failed
+
+    async def _move(self, members: Sequence[Member]) -> Outcomes:
+        calls = [(m.ino, m.call) for m in members if isinstance(m.call, plan.Move)]
+        parents = [self._parent_after(ino, call) for ino, call in calls]
+        with_folders = any(self._tree.get(ino).is_folder for ino, _ in calls)
+        answers = await self._answers(
+            self._client.move_batch,
+            lambda entry: self._client.move(*entry, patience=AT_ONCE),
+            [(call.source, call.target) for _, call in calls],
+        )
+        # Every file below a moved folder has a new revision, which only the feed tells: what is
+        # sent from there before would be made from a revision that is past.
+        self._feed_wanted = self._feed_wanted or with_folders
+        return await self._place(
+            (ino, parent, answer)
+            for (ino, _), parent, answer in zip(calls, parents, answers, strict=True)
+        )
+
+    def _parent_after(self, ino: int, call: plan.Move) -> int:
+        """The folder in which Dropbox has it when it is moved."""
+        inode, base = self._tree.get(ino), self._tree.base_path(ino)
+        passing = base is not None and call.target == plan.passing_place(base, ino)
         parent = inode.base_parent if passing else inode.parent
         assert parent is not None  # noqa: S101
-        entry = await self._moved_already(ino, step) if ino in self._doubtful else None
-        if entry is None:
-            moved = await self._client.move(step.source, step.target, patience=AT_ONCE)
-            if isinstance(moved, DeletedEntry):
-                raise ChangedMeanwhileError("it was deleted in the moment of its move")
-            entry = moved
-        self._on_effects(self._journal.confirm_place(ino, entry, parent))
-        self._doubtful.discard(ino)
-        self._revisions_unknown = self._revisions_unknown or inode.is_folder
+        return parent
 
-    async def _moved_already(self, ino: int, step: plan.Move) -> FileEntry | FolderEntry | None:
-        """After a lost reply: the entry, when it is at its target."""
+    async def _place(self, answers: Iterable[tuple[int, int | None, Outcome]]) -> Outcomes:
+        """Store where Dropbox has them now."""
+        failed: Outcomes = {}
+
+        def put(item: tuple[int, int | None, Outcome]) -> None:
+            ino, parent, answer = item
+            if isinstance(answer, EndpointError):
+                failed[ino] = answer
+            elif parent is not None:
+                self.effects(self._journal.confirm_place(ino, answer, parent))
+
+        await self.store(list(answers), put)
+        return failed
+
+    async def _answers(
+        self,
+        many: Callable[[Sequence[T]], Awaitable[list[Outcome]]],
+        one: Callable[[T], Awaitable[FileEntry | FolderEntry]],
+        entries: Sequence[T],
+    ) -> list[Outcome]:
+        """What became of each; one alone is answered sooner by the call for one."""
+        if len(entries) > 1:
+            return await many(entries)
         try:
-            entry = await self._client.metadata(RemotePath(self._tree.get(ino).id or step.target))
-        except EndpointError:
-            return None
-        return entry if fold(entry.path) == fold(step.target) else None
-
-    async def _bring(self, ino: int) -> None:
-        staged = self._staging.begin(self._tree.get(ino))
-        try:
-            with staged.reading(), self._commit(ino):
-                await self._uploader.fill(staged)
-                self._staging.record(staged)
-        finally:
-            self._staging.let_go(ino)
-
-    async def _upload(self, ino: int, step: plan.Upload) -> None:
-        staged = self._staging.get(ino)
-        if staged is None:
-            raise ChangedMeanwhileError("its staged content is gone")
-        if staged.dirty:
-            if not self._open_too_long(ino):
-                raise ChangedMeanwhileError("a program is writing to it")
-            self._staging.record(staged)
-        try:
-            with staged.reading(), self._commit(ino):
-                digest = await self._send(staged, step)
-        finally:
-            self._staging.let_go(ino)
-        if digest is not None:
-            await trio.to_thread.run_sync(self._keep_as_clean, staged, digest)
-
-    async def _send(self, staged: StagedFile, step: plan.Upload) -> str | None:
-        """Send and confirm what is staged; gives its content hash if it is not staged any more."""
-        ino, generation = staged.ino, staged.generation
-        inode = self._tree.get(ino)
-        clean = False
-        digest = await self._uploader.hash(staged)
-        if ino in self._doubtful and not self._journal.sent.is_same(ino, digest):
-            # It was sent from another place, or with other content, and may be there.
-            await self._see_the_feed()
-            self._doubtful.discard(ino)
-            raise ChangedMeanwhileError("sent before with an answer that did not come")
-
-        def current() -> bool:  # Asked in the moment of the commit.
-            same = staged.generation == generation and not staged.writers
-            if not same or plan.next_step(self._journal.facts(ino)) != step:
-                return False
-            self._journal.sending(ino, digest)
-            return True
-
-        def confirm(entry: FileEntry) -> None:
-            nonlocal clean
-            clean = self._confirm_upload(staged, entry, inode, generation)
-
-        if ino in self._doubtful and await self._uploaded_already(step, digest, confirm):
-            self._doubtful.discard(ino)
-        else:
-            mode = Add() if step.replaces is None else Update(step.replaces)
-            await self._uploader.send(staged, step.path, mode, digest, current, confirm)
-        return digest if clean else None
-
-    def _confirm_upload(
-        self, staged: StagedFile, entry: FileEntry, inode: Inode, generation: int
-    ) -> bool:
-        """Store the answer; whether nothing was written since, so that nothing is staged now."""
-        current = staged.generation == generation and not staged.writers
-        assert inode.parent is not None  # noqa: S101
-        stale = self._journal.confirm_upload(
-            staged.ino, entry, parent=inode.parent, name=inode.name, current=current
-        )
-        if current:
-            self._staging.retire(staged)
-        else:
-            staged.made_from(entry.rev, entry.content_hash, entry.size)
-        self._on_effects(stale)
-        return current
-
-    async def _uploaded_already(
-        self, step: plan.Upload, digest: str, confirm: Callable[[FileEntry], None]
-    ) -> bool:
-        """After a lost reply: whether the content is there; then it is confirmed."""
-        async with self._turn:
-            try:
-                entry = await self._client.metadata(step.path)
-            except EndpointError:
-                return False
-            if not isinstance(entry, FileEntry) or entry.content_hash != digest:
-                return False
-            confirm(entry)
-        return True
-
-    def _keep_as_clean(self, staged: StagedFile, digest: str) -> None:
-        """What was staged is a clean copy now: it moves into the cache. Blocks.
-
-        The file goes when the database that no longer names it is on the disk: after a power cut
-        there would else be a name for bytes that are gone.
-        """
-        self._cache.put_file(digest, staged.path)
-        self._tree.database.sync()
-        staged.path.unlink(missing_ok=True)
-
-    def _open_too_long(self, ino: int) -> bool:
-        row = self._journal.row(ino)
-        age = 0 if row is None else self._tree.clock() - row.since_ns
-        return age > OPEN_TOO_LONG * 1_000_000_000
+            return [await one(entries[0])]
+        except EndpointError as error:
+            return [error]

@@ -1,45 +1,48 @@
-"""Sending one file's content: the bytes first, the commit last and short.
+"""The bytes of one large file, on their way to Dropbox: a session, and its parts side by side.
 
-What is sent is fixed before the first byte goes: missing ranges are filled in, the content hash
-is computed, and every call carries the hash of its body, so a program that writes meanwhile can
-make an upload fail but never mix two states into one. Small files are one `upload`; larger ones a
-session whose id and confirmed length are in the database, so that a restart goes on there.
+What is sent is fixed before the first byte goes: missing ranges are filled in and every block is
+hashed, once. The blocks' digests give the hash of each part and of the whole file, and every call
+carries the hash of its body, so a program that writes meanwhile can make an upload fail but never
+mix two states into one.
 
-Only the commit waits for the namespace's turn; the bytes of a session do not.
+Parts go over several connections, because one alone does not fill a link. What is confirmed is in
+the database, so that a restart sends the rest only. Parts are streamed from the disk: a file of
+any size costs a few pieces of memory for each connection.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
 import trio
 
-from dbxfs.api.client import Client, SessionId, WriteMode
-from dbxfs.api.errors import EndpointError, IncorrectOffset
-from dbxfs.core.content_hash import ContentHasher
-from dbxfs.core.model import FileEntry, RemotePath
+from dbxfs.api.client import Client, SessionId
+from dbxfs.api.errors import BadRequest, EndpointError, IncorrectOffset
+from dbxfs.core.content_hash import BLOCK, hash_blocks
+from dbxfs.core.ranges import Ranges
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staged import COPY_BYTES, StagedFile
 
 from .fetcher import Fetcher, Version
+from .steps import ChangedMeanwhileError
 
 log = logging.getLogger(__name__)
 
-SMALL = 4 * 1024 * 1024
-PART = 8 * 1024 * 1024
+PART = 4 * BLOCK
+"""Bytes in a request: a multiple of `BLOCK`, as sessions that take parts in any order want."""
+AT_ONCE = 4
+"""Parts of one file on their way."""
 FILL = 4 * 1024 * 1024
-
-
-class ChangedMeanwhileError(Exception):
-    """A program wrote to the file while it was being sent; it will be sent again."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """The upload under way, for status."""
+    """An upload under way, for status."""
 
     ino: int
     size: int
@@ -47,20 +50,15 @@ class Progress:
 
 
 class Uploader:
-    """Sends staged files, one at a time."""
+    """Sends the contents of staged files into sessions."""
 
-    def __init__(
-        self, client: Client, fetcher: Fetcher, sessions: Sessions, turn: trio.Lock
-    ) -> None:
+    def __init__(self, client: Client, fetcher: Fetcher, sessions: Sessions) -> None:
         self._client = client
         self._fetcher = fetcher
         self._sessions = sessions
-        self._turn = turn
-        self.progress: Progress | None = None
-
-    def current(self) -> int | None:
-        """The inode that is being sent."""
-        return None if self.progress is None else self.progress.ino
+        self._in_order = False
+        """Dropbox takes no sessions whose parts come in any order."""
+        self.progress: dict[int, Progress] = {}
 
     async def fill(self, staged: StagedFile) -> None:
         """Bring in what nobody wrote from the version that it was made from."""
@@ -74,145 +72,115 @@ class Uploader:
                 raise ChangedMeanwhileError("the version that it was made from is shorter")
             await trio.to_thread.run_sync(staged.fill, start, data)
 
-    async def hash(self, staged: StagedFile) -> str:
-        """The content hash of the staged file, all of it present."""
-        await self.fill(staged)
-        return await trio.to_thread.run_sync(staged.content_hash)
+    async def send(self, staged: StagedFile, digests: list[bytes]) -> SessionId:
+        """Send the content whose blocks have these digests; the closed session that has it.
 
-    async def send(
-        self,
-        staged: StagedFile,
-        path: RemotePath,
-        mode: WriteMode,
-        digest: str,
-        current: Callable[[], bool],
-        confirm: Callable[[FileEntry], None],
-    ) -> None:
-        """Send the content whose hash is `digest` and commit it at `path`.
-
-        `current` is asked when the turn has come: whether this is still what is to be sent.
-        `confirm` gets the answer before the turn ends, so that the feed cannot come between.
         Raises `DropboxError`; `ChangedMeanwhileError` when the bytes are no longer those.
         """
-        self.progress = Progress(staged.ino, staged.size)
+        progress = self.progress[staged.ino] = Progress(staged.ino, staged.size)
         try:
-            if staged.size <= SMALL:
-                await self._send_small(staged, path, mode, digest, current, confirm)
-            else:
-                await self._send_session(staged, path, mode, digest, current, confirm)
-        except EndpointError as error:
-            if "content_hash_mismatch" in error.tags:
-                raise ChangedMeanwhileError(str(error)) from error
-            raise
+            return await self._send(staged, digests, progress)
         finally:
-            self.progress = None
+            del self.progress[staged.ino]
 
-    async def _send_small(
-        self,
-        staged: StagedFile,
-        path: RemotePath,
-        mode: WriteMode,
-        digest: str,
-        current: Callable[[], bool],
-        confirm: Callable[[FileEntry], None],
-    ) -> None:
-        body = await trio.to_thread.run_sync(staged.read, 0, staged.size)
-        async with self._turn:
-            _check(current)
-            entry = await self._client.upload(
-                path,
-                body,
-                size=len(body),
-                mode=mode,
-                content_hash=digest,
-                client_modified_ns=staged.mtime_ns,
-                patience=0,
-            )
-            confirm(entry)
-
-    async def _send_session(
-        self,
-        staged: StagedFile,
-        path: RemotePath,
-        mode: WriteMode,
-        digest: str,
-        current: Callable[[], bool],
-        confirm: Callable[[FileEntry], None],
-    ) -> None:
-        size, mtime_ns = staged.size, staged.mtime_ns
-        session, sent = await self._resume(staged, digest)
-        while sent < size:
-            self._note(sent)
-            sent = await self._append(staged, session, sent, min(sent + PART, size))
-            self._sessions.store(staged.ino, session, sent, digest)
-        async with self._turn:
-            # Each part had the right hash when it went; together they are one state only if
-            # nothing was written since.
-            _check(current)
-            try:
-                entry = await self._client.session_finish(
-                    session, size, path, mode=mode, client_modified_ns=mtime_ns, patience=0
-                )
-            except EndpointError as error:
-                if error.has("lookup_failed") or isinstance(error, IncorrectOffset):
-                    self._start_over(staged, error)
-                raise
-            confirm(entry)
-
-    async def _resume(self, staged: StagedFile, digest: str) -> tuple[SessionId, int]:
-        known = self._sessions.find(staged.ino, digest)
-        if known is not None:
-            return SessionId(known[0]), known[1]
-        session = await self._client.session_start()
-        self._sessions.store(staged.ino, session, 0, digest)
-        return session, 0
-
-    async def _append(self, staged: StagedFile, session: SessionId, start: int, end: int) -> int:
-        """Append one part; gives how much Dropbox has then."""
-        chunks, digest = await trio.to_thread.run_sync(_read_part, staged, start, end)
-        try:
-            await self._client.session_append(
-                session, start, _stream(chunks), size=end - start, content_hash=digest
-            )
-        except IncorrectOffset as error:
-            if not start < error.correct_offset <= end:
-                self._start_over(staged, error)
-            log.info("the upload session goes on at %d", error.correct_offset)
-            return error.correct_offset
-        except EndpointError as error:
-            if error.has("not_found") or error.has("closed"):
-                self._start_over(staged, error)
-            raise
-        return end
-
-    def _start_over(self, staged: StagedFile, error: EndpointError) -> NoReturn:
+    def start_over(self, ino: int, error: EndpointError) -> NoReturn:
         """The session cannot be used any more; the next try begins another one."""
-        self._sessions.drop(staged.ino)
+        self._sessions.drop(ino)
         raise ChangedMeanwhileError(f"the upload session is gone ({error})") from error
 
-    def _note(self, sent: int) -> None:
-        if self.progress is not None:
-            self.progress.sent = sent
+    async def _send(
+        self, staged: StagedFile, digests: list[bytes], progress: Progress
+    ) -> SessionId:
+        digest, size = hash_blocks(digests), staged.size
+        session, confirmed = await self._begin(staged.ino, digest)
+        progress.sent = confirmed.total
+        parts = iter([part for part in _parts(size) if not confirmed.covers(*part)])
+
+        async def worker() -> None:
+            nonlocal confirmed
+            for start, end in parts:
+                await self._append(staged, session, start, end, digests)
+                confirmed = confirmed.add(start, end)
+                progress.sent = confirmed.total
+                if self._sessions.find(staged.ino, digest) is None:
+                    raise ChangedMeanwhileError("changed while it was sent")
+                self._sessions.store(staged.ino, session, confirmed, digest)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(1 if self._in_order else AT_ONCE):
+                    nursery.start_soon(worker)
+        except BaseExceptionGroup as group:
+            raise first_of(group) from group
+        return session
+
+    async def _begin(self, ino: int, digest: str) -> tuple[SessionId, Ranges]:
+        known = self._sessions.find(ino, digest)
+        if known is not None:
+            return SessionId(known[0]), known[1]
+        try:
+            session = await self._client.session_start(concurrent=not self._in_order)
+        except BadRequest as error:
+            if self._in_order:
+                raise
+            log.warning("the parts of large files go one after the other: %s", error)
+            self._in_order = True
+            session = await self._client.session_start()
+        self._sessions.store(ino, session, Ranges(), digest)
+        return session, Ranges()
+
+    async def _append(
+        self, staged: StagedFile, session: SessionId, start: int, end: int, digests: list[bytes]
+    ) -> None:
+        blocks = digests[start // BLOCK : math.ceil(end / BLOCK)]
+        try:
+            await self._client.session_append(
+                session,
+                start,
+                _stream(staged, start, end),
+                size=end - start,
+                content_hash=hash_blocks(blocks),
+                close=end == staged.size,
+            )
+        except IncorrectOffset as error:
+            # The reply to the same part was lost.
+            if error.correct_offset != end:
+                self.start_over(staged.ino, error)
+        except EndpointError as error:
+            if error.has("content_hash_mismatch"):
+                raise ChangedMeanwhileError(str(error)) from error
+            self.start_over(staged.ino, error)
 
 
-def _check(current: Callable[[], bool]) -> None:
-    if not current():
-        raise ChangedMeanwhileError("changed while it was sent")
+def block_digests(staged: StagedFile) -> list[bytes]:
+    """The SHA-256 of each block of the content. Blocks, for long when it is large."""
+    digests = []
+    for start in range(0, staged.size, BLOCK):
+        block = hashlib.sha256()
+        for chunk in staged.chunks(start, min(start + BLOCK, staged.size)):
+            block.update(chunk)
+        digests.append(block.digest())
+    return digests
 
 
-def _read_part(staged: StagedFile, start: int, end: int) -> tuple[list[bytes], str]:
-    """The bytes of a part in pieces, and their content hash. Blocks."""
-    hasher = ContentHasher()
-    chunks = []
-    for chunk in staged.chunks(start, end, COPY_BYTES):
-        hasher.update(chunk)
-        chunks.append(chunk)
-    return chunks, hasher.hexdigest()
+def _parts(size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, size, PART):
+        yield start, min(start + PART, size)
 
 
-def _stream(chunks: list[bytes]) -> Callable[[], AsyncIterator[bytes]]:
+def _stream(staged: StagedFile, start: int, end: int) -> Callable[[], AsyncIterator[bytes]]:
     async def stream() -> AsyncIterator[bytes]:
-        for chunk in chunks:
+        for offset in range(start, end, COPY_BYTES):
+            length = min(COPY_BYTES, end - offset)
+            chunk = await trio.to_thread.run_sync(staged.read, offset, length)
+            if len(chunk) != length:
+                raise ChangedMeanwhileError("it became shorter while it was sent")
             yield chunk
 
     return stream
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Tasks side by side fail for one reason and the others are cancelled: it is the first."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

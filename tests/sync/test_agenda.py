@@ -30,10 +30,10 @@ def test_it_answers_as_a_dictionary_would(steps: list[tuple[str, int, float]]) -
             model.pop(ino, None)
         else:
             due = [(at, one) for one, at in model.items() if at <= time]
-            expected = min(due)[1] if due else None
-            assert agenda.take(time) == expected
-            if expected is not None:
-                del model[expected]
+            expected = [one for _, one in sorted(due)[:2]]
+            assert agenda.take(time, 2) == expected
+            for one in expected:
+                del model[one]
         assert agenda.next_time() == min(model.values(), default=math.inf)
         assert all(agenda.due(one) == model.get(one, -math.inf) for one in range(2, 7))
 
@@ -45,9 +45,9 @@ def test_what_is_due_comes_out_in_the_order_of_time_and_once(due: dict[int, floa
         agenda.put(ino, time + 1)
         agenda.put(ino, time)
         agenda.put(ino, time)
-    taken = [agenda.take(100.0) for _ in due]
+    taken = agenda.take(100.0, 10)
     assert taken == [ino for _, ino in sorted((time, ino) for ino, time in due.items())]
-    assert agenda.take(100.0) is None
+    assert agenda.take(100.0, 10) == []
     assert agenda.next_time() == math.inf
 
 
@@ -55,14 +55,25 @@ def test_an_inode_that_is_put_off_is_not_taken_at_its_first_time() -> None:
     agenda = Agenda()
     agenda.put(2, 1.0)
     agenda.put(2, 5.0)
-    assert agenda.take(4.9) is None
+    assert agenda.take(4.9, 10) == []
     assert agenda.next_time() == 5.0
-    assert agenda.take(5.0) == 2
+    assert agenda.take(5.0, 10) == [2]
 
 
 def test_an_inode_that_is_put_forward_is_taken_once() -> None:
     agenda = Agenda()
     agenda.put(2, 5.0)
     agenda.put(2, 1.0)
-    assert agenda.take(1.0) == 2
-    assert agenda.take(5.0) is None
+    assert agenda.take(1.0, 10) == [2]
+    assert agenda.take(5.0, 10) == []
+
+
+def test_what_is_changed_again_and_again_is_due_at_the_ceiling() -> None:
+    agenda = Agenda()
+    for now in range(100):
+        agenda.settle(2, float(now), 5.0, 20.0)
+        if now < 20:
+            assert agenda.take(float(now), 10) == []
+    assert agenda.take(99.0, 10) == [2]
+    agenda.settle(2, 200.0, 5.0, 20.0)
+    assert agenda.next_time() == 205.0

@@ -1,0 +1,133 @@
+"""Which of the calls that are due go together into one. Pure.
+
+The planner names for each pending inode the one call that is next. Here calls of one kind are put
+together: a thousand entries where Dropbox takes so many, fewer while it is slow or busy (`Size`).
+Calls whose paths lie in each other never go together, because the entries of a batch are carried
+out in no promised order.
+
+Files beyond `SMALL` go by themselves: they take long, and what is small must not wait for them.
+What failed in a batch for a reason of its own goes alone as well (`alone`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .model import RemotePath
+from .plan import Bring, Call, Move
+
+MOST = 1000
+"""Entries that Dropbox takes in one call."""
+SMALL = 4 * 1024 * 1024
+"""Bytes of the largest file that shares a body with others."""
+BATCH_BYTES = 32 * 1024 * 1024
+"""Bytes of the files of a batch: about what a usual link moves in a second."""
+BODY_ENTRIES = 250
+"""Files in one body: their list is in a header, and a proxy on the way takes some 32 KiB."""
+BODY_BYTES = 8 * 1024 * 1024
+FEWEST = 10
+TOO_LONG = 15.0
+"""Seconds of a commit after which the next one is smaller: meanwhile the feed stands still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One inode and its next call."""
+
+    ino: int
+    call: Call
+    size: int = 0
+    """Bytes to send."""
+    paths: tuple[RemotePath, ...] = ()
+    """Where the entry is and where it goes, for a folder or file that moves."""
+
+
+def batches(
+    members: Iterable[Member], most: int = MOST, alone: Container[int] = ()
+) -> list[list[Member]]:
+    """The calls to make, each with its members; kinds in the order in which they came.
+
+    Members that cannot go together with others of their batch are in a later one.
+    """
+    kinds: dict[type[Call], list[Member]] = {}
+    singles: list[list[Member]] = []
+    for member in members:
+        if member.ino in alone or isinstance(member.call, Bring) or member.size > SMALL:
+            singles.append([member])
+        else:
+            kinds.setdefault(type(member.call), []).append(member)
+    found: list[list[Member]] = []
+    for kind, of_kind in kinds.items():
+        found += _moves(of_kind, most) if kind is Move else _filled(of_kind, most)
+    return found + singles
+
+
+def _filled(members: Sequence[Member], most: int) -> Iterator[list[Member]]:
+    batch: list[Member] = []
+    size = 0
+    for member in members:
+        if batch and (len(batch) >= most or size + member.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(member)
+        size += member.size
+    if batch:
+        yield batch
+
+
+def _moves(members: Sequence[Member], most: int) -> Iterator[list[Member]]:
+    """No path in or above another one of the same batch."""
+    left = list(members)
+    while left:
+        batch: list[Member] = []
+        later: list[Member] = []
+        taken: set[str] = set()
+        above: set[str] = set()
+        for member in left:
+            ancestors = {up for path in member.paths for up in _ancestors(path)}
+            entangled = any(path in taken or path in above for path in member.paths)
+            if entangled or ancestors & taken or len(batch) >= most:
+                later.append(member)
+                continue
+            batch.append(member)
+            taken.update(member.paths)
+            above |= ancestors
+        yield batch
+        left = later
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def bodies(sizes: Sequence[int], entries: int = BODY_ENTRIES) -> list[range]:
+    """How files of these sizes are shared out to bodies: runs of their indexes."""
+    found: list[range] = []
+    start = total = 0
+    for index, size in enumerate(sizes):
+        if index > start and (index - start >= entries or total + size > BODY_BYTES):
+            found.append(range(start, index))
+            start, total = index, 0
+        total += size
+    if start < len(sizes):
+        found.append(range(start, len(sizes)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many entries the next batch may have.
+
+    Halved by a batch that Dropbox was too busy for or that took too long, doubled by one that went
+    well.
+    """
+
+    most: int = MOST
+
+    def after(self, *, seconds: float, busy: bool) -> Size:
+        """What it is after a batch that took so long, or that Dropbox was too busy for."""
+        if busy or seconds > TOO_LONG:
+            return Size(max(FEWEST, self.most // 2))
+        return Size(min(MOST, self.most * 2))

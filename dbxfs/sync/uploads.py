@@ -1,0 +1,436 @@
+"""Sending contents and committing them: each in the cheapest way that does.
+
+- What Dropbox has already, as any file's content, is copied there: no bytes are sent.
+- A few small files are one `upload` each. Many share sessions' calls: `start_batch`, their bytes in
+  as few bodies as possible, `finish_batch`.
+- A large file has a session of its own (`uploader`).
+
+The bytes go first, beside everything else. Only the commit waits for the namespace's turn, and
+with it what was read is checked once more: a file that changed meanwhile is not committed. A copy
+has the time of its source; the right one is kept here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from dbxfs.api.batches import Finish, Outcome, Part, refused_route
+from dbxfs.api.client import Add, Client, SessionId, Update, WriteMode
+from dbxfs.api.errors import AccessDenied, BadRequest, EndpointError
+from dbxfs.core import plan
+from dbxfs.core.batching import BODY_ENTRIES, SMALL, Member, bodies
+from dbxfs.core.content_hash import content_hash, hash_blocks
+from dbxfs.core.model import FileEntry, FileId, RemotePath
+from dbxfs.store.blocks import BlockCache
+from dbxfs.store.journal import Journal
+from dbxfs.store.staged import StagedFile
+from dbxfs.store.staging import Staging
+from dbxfs.store.tree import Tree, TreeError
+
+from .fetcher import DamagedContentError
+from .steps import AT_ONCE, ChangedMeanwhileError, Outcomes, Steps
+from .uploader import Uploader, block_digests, first_of
+
+log = logging.getLogger(__name__)
+
+OPEN_TOO_LONG = 30.0
+"""Seconds after which what a program keeps writing to is sent as it is."""
+FEW = 3
+"""Files so few cost no more requests one by one than a batch has."""
+BODIES_AT_ONCE = 4
+
+
+@dataclass(slots=True)
+class Draft:
+    """One file on its way; its facts are those of the moment in which it was looked at."""
+
+    staged: StagedFile
+    generation: int
+    size: int
+    mtime_ns: int
+    data: bytes = b""
+    """All of a small file."""
+    digests: list[bytes] = field(default_factory=list)
+    """Those of a large file's blocks."""
+    digest: str = ""
+    source: FileId | None = None
+    """Who on Dropbox has this content."""
+    session: SessionId | None = None
+    call: plan.Upload | None = None
+    """What is to be committed, as decided under the turn."""
+    parent: int = 0
+    name: str = ""
+
+    @property
+    def ino(self) -> int:
+        """The inode."""
+        return self.staged.ino
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing was written since."""
+        return self.staged.generation == self.generation and not self.staged.writers
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether a session has its bytes."""
+        return self.session is not None
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it can go in one call with its commit."""
+        return len(self.data) == self.size
+
+
+class Uploads:
+    """Makes the `Bring` and `Upload` calls of `core.plan`."""
+
+    def __init__(
+        self,
+        client: Client,
+        tree: Tree,
+        journal: Journal,
+        staging: Staging,
+        uploader: Uploader,
+        steps: Steps,
+        cache: BlockCache,
+    ) -> None:
+        self._client = client
+        self._tree = tree
+        self._journal = journal
+        self._staging = staging
+        self._uploader = uploader
+        self._steps = steps
+        self._cache = cache
+        self._body_entries = BODY_ENTRIES
+        self._batched = True
+        self._copied = True
+        self._not_copied: set[str] = set()
+        """Contents whose known sources turned out to have another one."""
+
+    async def bring(self, ino: int) -> None:
+        """Bring all of a file's content here: Dropbox is to lose it."""
+        staged = self._staging.begin(self._tree.get(ino))
+        try:
+            with staged.reading():
+                await self._uploader.fill(staged)
+                self._staging.record(staged)
+        finally:
+            self._staging.let_go(ino)
+
+    async def send(self, members: Sequence[Member]) -> Outcomes:
+        """Send and commit what is staged of the members; who failed, and why.
+
+        Raises `DropboxError` when a call for all of them fails.
+        """
+        failed: Outcomes = {}
+        clean: list[Draft] = []
+        with contextlib.ExitStack() as stack:
+            drafts = []
+            for member in members:
+                try:
+                    drafts.append(stack.enter_context(self._draft(member.ino)))
+                except (ChangedMeanwhileError, TreeError, OSError) as error:
+                    failed[member.ino] = error
+            drafts = await self._fill(drafts, failed)
+            await self._hash(drafts, failed)
+            drafts = [draft for draft in drafts if draft.ino not in failed]
+            for draft in drafts:
+                draft.source = self._source(draft)
+            await self._send_bytes([d for d in drafts if d.source is None], failed)
+            drafts = [draft for draft in drafts if draft.ino not in failed]
+            try:
+                await self._commit(members, drafts, failed, clean)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._keep_as_clean, clean)
+        return failed
+
+    # ---- What is to be sent ----
+
+    @contextlib.contextmanager
+    def _draft(self, ino: int) -> Iterator[Draft]:
+        staged = self._staging.get(ino)
+        if staged is None:
+            raise ChangedMeanwhileError("its staged content is gone")
+        if staged.dirty:
+            if not self._open_too_long(ino):
+                raise ChangedMeanwhileError("a program is writing to it")
+            self._staging.record(staged)
+        try:
+            with staged.reading():
+                yield Draft(staged, staged.generation, staged.size, staged.mtime_ns)
+        finally:
+            self._staging.let_go(ino)
+
+    def _open_too_long(self, ino: int) -> bool:
+        row = self._journal.row(ino)
+        age = 0 if row is None else self._tree.clock() - row.since_ns
+        return age > OPEN_TOO_LONG * 1_000_000_000
+
+    async def _fill(self, drafts: Sequence[Draft], failed: Outcomes) -> list[Draft]:
+        filled = []
+        for draft in drafts:
+            try:
+                await self._uploader.fill(draft.staged)
+                filled.append(draft)
+            except (ChangedMeanwhileError, DamagedContentError, EndpointError, OSError) as error:
+                failed[draft.ino] = error
+        return filled
+
+    async def _hash(self, drafts: Sequence[Draft], failed: Outcomes) -> None:
+        def work() -> None:
+            for draft in drafts:
+                try:
+                    _read(draft)
+                except (OSError, ChangedMeanwhileError) as error:
+                    failed[draft.ino] = error
+
+        await trio.to_thread.run_sync(work)
+
+    def _source(self, draft: Draft) -> FileId | None:
+        """Who on Dropbox has the content, where a copy can take the place that is wanted."""
+        known = self._copied and draft.digest not in self._not_copied
+        if not known or not draft.size or self._tree.find(draft.ino) is None:
+            return None
+        call = plan.next_step(self._journal.facts(draft.ino))
+        if not isinstance(call, plan.Upload) or call.replaces is not None:
+            return None
+        return self._journal.source_of(draft.digest)
+
+    # ---- The bytes ----
+
+    async def _send_bytes(self, drafts: Sequence[Draft], failed: Outcomes) -> None:
+        for draft in drafts:
+            if draft.size > SMALL:
+                draft.session = await self._uploader.send(draft.staged, draft.digests)
+        small = [draft for draft in drafts if draft.size <= SMALL]
+        if len(small) < FEW or not self._batched:
+            return
+        try:
+            await self._send_together(small, failed)
+        except (AccessDenied, BadRequest) as error:
+            if refused_route(error):
+                log.warning("small files go one by one: %s", error)
+                self._batched = False
+            elif self._body_entries > FEW:
+                # A proxy may take no header as long as the list of the files is.
+                self._body_entries //= 2
+                log.warning("fewer files go in one body: %s", error)
+                raise ChangedMeanwhileError(str(error)) from error
+            else:
+                raise
+            for draft in small:
+                draft.session = None
+
+    async def _send_together(self, drafts: Sequence[Draft], failed: Outcomes) -> None:
+        sessions = await self._client.start_sessions(len(drafts))
+        for draft, session in zip(drafts, sessions, strict=True):
+            draft.session = session
+        limit = trio.CapacityLimiter(BODIES_AT_ONCE)
+
+        async def send(body: Sequence[Draft]) -> None:
+            async with limit:
+                await self._send_body(body, failed)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for run in bodies([draft.size for draft in drafts], self._body_entries):
+                    nursery.start_soon(send, drafts[run.start : run.stop])
+        except BaseExceptionGroup as group:
+            raise first_of(group) from group
+
+    async def _send_body(self, drafts: Sequence[Draft], failed: Outcomes) -> None:
+        parts = [
+            Part(draft.session, 0, draft.size, close=True)
+            for draft in drafts
+            if draft.session is not None
+        ]
+        whole = await trio.to_thread.run_sync(b"".join, [draft.data for draft in drafts])
+        digest = await trio.to_thread.run_sync(content_hash, whole)
+        answers = await self._client.append_batch(parts, whole, digest)
+        for draft, error in zip(drafts, answers, strict=True):
+            draft.data = b""
+            if error is not None:
+                failed[draft.ino] = ChangedMeanwhileError(str(error))
+
+    # ---- The commit ----
+
+    async def _commit(
+        self,
+        members: Sequence[Member],
+        drafts: Sequence[Draft],
+        failed: Outcomes,
+        clean: list[Draft],
+    ) -> None:
+        wanted = {draft.ino: draft for draft in drafts}
+        async with self._steps.turn([m for m in members if m.ino in wanted]) as current:
+            for member in current:
+                draft = wanted[member.ino]
+                if draft.is_current and isinstance(member.call, plan.Upload):
+                    draft.call = member.call
+                    if not (self._is_copy(draft) or draft.is_sent or draft.is_at_hand):
+                        # Its source cannot be copied any more to where it is wanted.
+                        draft.call = None
+            for draft in drafts:
+                if draft.call is None:
+                    failed[draft.ino] = ChangedMeanwhileError("changed while it was sent")
+            ready = [draft for draft in drafts if draft.call is not None]
+            await self._steps.store(ready, self._about_to_send)
+            for group in self._groups(ready):
+                answers = await self._answers(group)
+                await self._steps.store(
+                    [*zip(group, answers, strict=True)],
+                    lambda pair: self._confirm(*pair, failed, clean),
+                )
+
+    def _about_to_send(self, draft: Draft) -> None:
+        inode = self._tree.get(draft.ino)
+        assert inode.parent is not None  # noqa: S101
+        draft.parent, draft.name = inode.parent, inode.name
+        self._journal.sending(draft.ino, draft.digest)
+
+    def _groups(self, drafts: Sequence[Draft]) -> Iterator[list[Draft]]:
+        """Those that go in one call."""
+        copies = [draft for draft in drafts if self._is_copy(draft)]
+        others = [draft for draft in drafts if not self._is_copy(draft)]
+        sessions = [draft for draft in others if draft.session is not None]
+        if copies:
+            yield copies
+        if sessions:
+            yield sessions
+        for draft in others:
+            if draft.session is None:
+                yield [draft]
+
+    @staticmethod
+    def _is_copy(draft: Draft) -> bool:
+        return draft.source is not None and draft.call is not None and draft.call.replaces is None
+
+    async def _answers(self, group: Sequence[Draft]) -> list[Outcome]:
+        try:
+            if self._is_copy(group[0]):
+                return await self._copy(group)
+            if len(group) > 1:
+                return await self._client.finish_batch([_finish(draft) for draft in group])
+            if group[0].session is not None:
+                return [await self._finish_one(group[0], group[0].session)]
+            return [await self._upload(group[0])]
+        except EndpointError as error:
+            return [error for _ in group]
+
+    async def _copy(self, group: Sequence[Draft]) -> list[Outcome]:
+        pairs = [
+            (RemotePath(draft.source or ""), draft.call.path)
+            for draft in group
+            if draft.call is not None
+        ]
+        try:
+            if len(pairs) > 1:
+                return await self._client.copy_batch(pairs)
+            return [await self._client.copy(*pairs[0], patience=AT_ONCE)]
+        except (AccessDenied, BadRequest) as error:
+            log.warning("what Dropbox has already is sent all the same: %s", error)
+            self._copied = False
+            raise ChangedMeanwhileError(str(error)) from error
+
+    async def _finish_one(self, draft: Draft, session: SessionId) -> FileEntry:
+        finish = _finish(draft)
+        return await self._client.session_finish(
+            session,
+            finish.size,
+            finish.path,
+            mode=finish.mode,
+            client_modified_ns=finish.client_modified_ns,
+            patience=AT_ONCE,
+        )
+
+    async def _upload(self, draft: Draft) -> FileEntry:
+        assert draft.call is not None  # noqa: S101
+        return await self._client.upload(
+            draft.call.path,
+            draft.data,
+            size=draft.size,
+            mode=_mode(draft.call),
+            content_hash=draft.digest,
+            client_modified_ns=draft.mtime_ns,
+            patience=AT_ONCE,
+        )
+
+    def _confirm(self, draft: Draft, answer: Outcome, failed: Outcomes, clean: list[Draft]) -> None:
+        """Store one answer."""
+        if not isinstance(answer, FileEntry):
+            failed[draft.ino] = self._reason(draft, answer)
+            return
+        same = answer.content_hash in (None, draft.digest)
+        if not same:
+            self._not_copied.add(draft.digest)
+            failed[draft.ino] = ChangedMeanwhileError("its source has another content by now")
+        current = same and draft.is_current
+        stale = self._journal.confirm_upload(
+            draft.ino, answer, parent=draft.parent, name=draft.name, current=current
+        )
+        if current:
+            self._staging.retire(draft.staged)
+            clean.append(draft)
+        else:
+            draft.staged.made_from(answer.rev, answer.content_hash, answer.size)
+        self._steps.effects(stale)
+
+    def _reason(self, draft: Draft, answer: Outcome) -> Exception:
+        if not isinstance(answer, EndpointError):
+            return ChangedMeanwhileError("a folder has come of it")
+        if self._is_copy(draft) and not answer.has("too_many_write_operations"):
+            self._not_copied.add(draft.digest)
+            return ChangedMeanwhileError(str(answer))
+        if answer.has("content_hash_mismatch"):
+            return ChangedMeanwhileError(str(answer))
+        if answer.has("lookup_failed"):
+            if draft.size <= SMALL:
+                return ChangedMeanwhileError(str(answer))
+            try:
+                self._uploader.start_over(draft.ino, answer)
+            except ChangedMeanwhileError as error:
+                return error
+        return answer
+
+    def _keep_as_clean(self, drafts: Sequence[Draft]) -> None:
+        """What was staged is a clean copy now: it moves into the cache. Blocks.
+
+        The files go when the database that no longer names them is on the disk: after a power cut
+        there would else be a name for bytes that are gone.
+        """
+        for draft in drafts:
+            self._cache.put_file(draft.digest, draft.staged.path)
+        if drafts:
+            self._tree.database.sync()
+        for draft in drafts:
+            draft.staged.path.unlink(missing_ok=True)
+
+
+def _read(draft: Draft) -> None:
+    """Hash the content; a small file's is kept. Blocks."""
+    if draft.size <= SMALL:
+        draft.data = draft.staged.read(0, draft.size)
+        if len(draft.data) != draft.size:
+            raise ChangedMeanwhileError("it became shorter while it was read")
+        draft.digest = content_hash(draft.data)
+    else:
+        draft.digests = block_digests(draft.staged)
+        draft.digest = hash_blocks(draft.digests)
+
+
+def _finish(draft: Draft) -> Finish:
+    assert draft.call is not None  # noqa: S101
+    assert draft.session is not None  # noqa: S101
+    mode = _mode(draft.call)
+    return Finish(draft.session, draft.size, draft.call.path, mode, draft.mtime_ns)
+
+
+def _mode(call: plan.Upload) -> WriteMode:
+    return Add() if call.replaces is None else Update(call.replaces)
