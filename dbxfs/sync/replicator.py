@@ -59,7 +59,8 @@ SETTLE = 1.0
 CEILING = 20.0
 """Seconds after which what is changed again and again is sent all the same."""
 LULL = 0.5
-"""Seconds without any change before single files are deleted: their folder may go with them."""
+"""Seconds without any change that end a burst, such as a `cp -r`; until then nothing is sent: the
+programs have the processor for themselves, and what they do goes into few calls."""
 NO_LULL = 4.0
 """Seconds that this is waited for."""
 ROUND = 2000
@@ -287,10 +288,12 @@ class Replicator:
                 self._finish(ino)
             case plan.Hold(reason):
                 self._hold(ino, reason)
-            case plan.Delete() if self._restless(ino):
-                self._put_off(ino, LULL)
             case plan.Bring() | plan.Upload() | plan.CreateFolder() | plan.Delete() | plan.Move():
-                self._ready[ino] = self._member(ino, step)
+                member = self._member(ino, step)
+                if member.size <= batching.SMALL and self._restless(ino):
+                    self._put_off(ino, LULL)
+                else:
+                    self._ready[ino] = member
             case plan.After():
                 raise AssertionError("the first of a chain waits for nobody")
 
@@ -304,7 +307,7 @@ class Replicator:
         return Member(ino, call)
 
     def _restless(self, ino: int) -> bool:
-        """Whether the folder that a deleted file is in may be deleted in the next moment too."""
+        """Whether more is coming that would go with it: in a moment there is one call for all."""
         row = self._journal.row(ino)
         age = 0 if row is None else (self._tree.clock() - row.since_ns) / 1e9
         return trio.current_time() - self._changed_at < min(LULL, self._settle) and age < NO_LULL
