@@ -38,6 +38,8 @@ from .places import BasePlaces
 from .sent import Sent
 from .tree import Tree
 
+SLICE = 100
+"""Entries of a page that are applied in one transaction, in a few milliseconds."""
 LIMBO = -1
 
 NO_BASE: dict[str, object] = dict.fromkeys(("id", "base_parent", "base_name", "base_key"))
@@ -94,20 +96,34 @@ class RemoteChanges:
     # ---- Pages ----
 
     def apply_page(self, page: Page) -> list[Effect]:
-        """Apply a page of the crawl or the feed and store its cursor; all or nothing."""
+        """Apply a page of the crawl or the feed and store its cursor."""
+        return [effect for slice_ in self.apply_in_slices(page) for effect in slice_]
+
+    def apply_in_slices(self, page: Page, size: int = SLICE) -> Iterator[list[Effect]]:
+        """Apply a page a few entries at a time, so that programs need not wait for all of it.
+
+        Its cursor is stored with the last slice. A page that was broken off comes again whole, and
+        what it tells then of entries that are applied already is no news.
+        """
         crawling = self.crawling
-        self._quiet = crawling and not self.complete
-        with self._change():
-            for entry in page.entries:
-                self._apply(entry)
-            if not page.has_more:
-                if crawling:
-                    self._end_crawl()
-                self._drop_limbo()
-                self._sent.forget_old()
-                self._database.execute("DELETE FROM moved")
-            self._database.set_meta("cursor", page.cursor)
-        return self._take_effects()
+        starts = range(0, len(page.entries), size) or range(1)
+        for start in starts:
+            self._quiet = crawling and not self.complete
+            with self._change():
+                for entry in page.entries[start : start + size]:
+                    self._apply(entry)
+                if start == starts[-1]:
+                    self._end_page(page, crawling)
+            yield self._take_effects()
+
+    def _end_page(self, page: Page, crawling: bool) -> None:
+        if not page.has_more:
+            if crawling:
+                self._end_crawl()
+            self._drop_limbo()
+            self._sent.forget_old()
+            self._database.execute("DELETE FROM moved")
+        self._database.set_meta("cursor", page.cursor)
 
     def apply_listing(self, folder: int, entries: Iterable[Entry]) -> list[Effect]:
         """Apply the complete listing of one folder that the crawl has not reached.

@@ -191,7 +191,9 @@ class Feed:
                 page = await self._client.list_folder(self._root, recursive=True, patience=0)
             else:
                 page = await self._client.list_folder_continue(cursor, patience=0)
-            self._on_effects(self._changes.apply_page(page))
+            for effects in self._changes.apply_in_slices(page):
+                self._on_effects(effects)
+                await trio.lowlevel.checkpoint()
         # Between two pages, or the log would grow for as long as a crawl goes on.
         await trio.to_thread.run_sync(self._changes.checkpoint)
         return page

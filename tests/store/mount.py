@@ -7,6 +7,7 @@ journal and the plan are the real ones.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from dbxfs.api.client import Add, CursorReset, EndpointError, Update
@@ -186,8 +187,8 @@ class Mount:
 
     # ---- What the tasks do, a step at a time ----
 
-    def page(self, limit: int = PAGE) -> bool:
-        """Fetch and apply one page; whether there are more."""
+    def page(self, limit: int = PAGE, broken_off_after: int | None = None) -> bool:
+        """Fetch and apply one page, or only so many entries of it; whether there are more."""
         cursor = self.changes.cursor
         try:
             if cursor is None:
@@ -199,7 +200,9 @@ class Mount:
         except CursorReset:
             self.changes.begin_crawl()
             return True
-        self._stale(self.changes.apply_page(page))
+        slices = self.changes.apply_in_slices(page, 1)
+        for effects in itertools.islice(slices, broken_off_after):
+            self._stale(effects)
         return page.has_more
 
     def follow(self, limit: int = PAGE) -> list[Effect]:

@@ -293,6 +293,14 @@ class Convergence(RuleBasedStateMachine):
         self.mount.page(limit)
         self.check_effects(before, self.mount.effects)
 
+    @rule(count=st.integers(1, 4))
+    def page_is_broken_off(self, count: int) -> None:
+        before = self.snapshot()
+        self.mount.effects = []
+        note(f"page broken off after {count}")
+        self.mount.page(broken_off_after=count)
+        self.check_effects(before, self.mount.effects)
+
     @rule(pick=PICK)
     def journal_commits(self, pick: int) -> None:
         rows = [row for row in self.mount.journal.rows() if row.ino not in self.held]
