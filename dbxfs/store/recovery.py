@@ -58,7 +58,7 @@ def rescue(damaged: Path, database: Database) -> Rescued:
         with contextlib.suppress(sqlite3.Error):
             # Go on with the tables that are good when the entry of another one is not.
             source.execute("PRAGMA writable_schema = ON")
-        rows = {table: _readable(source, table) for table in ("journal", "staging", "session")}
+        rows = {table: _readable(source, table) for table in ("journal", "staging")}
         inodes = _with_folders(source, {row["ino"] for table in rows.values() for row in table})
         meta = [_one(source, "meta", "key", key) for key in KEPT_META]
     changes = files = 0

@@ -97,16 +97,6 @@ CREATE TABLE staging (
     sent_hash TEXT
 );
 
-CREATE TABLE session (
-    -- An upload session under way: where to go on after a restart.
-    ino INTEGER PRIMARY KEY REFERENCES staging (ino),
-    session TEXT NOT NULL,
-    -- Bytes that Dropbox has confirmed.
-    sent INTEGER NOT NULL,
-    -- The hash of the whole content that is being sent; other content starts over.
-    hash TEXT NOT NULL
-);
-
 CREATE TABLE journal (
     -- The order in which the work came.
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -162,18 +152,34 @@ CREATE TABLE sent (
 CREATE INDEX sent_place ON sent (parent, key);
 """
 
-UPLOADS = """
--- Ranges of the content that Dropbox has confirmed (core.ranges); NULL: the first `sent` bytes.
-ALTER TABLE session ADD COLUMN parts BLOB;
+SESSION = """
+CREATE TABLE session (
+    -- An upload session under way: where to go on after a restart.
+    ino INTEGER PRIMARY KEY REFERENCES staging (ino),
+    session TEXT NOT NULL
+);
+
+CREATE TABLE part (
+    -- What Dropbox has confirmed of a session, and the content hash of those bytes: as long as they
+    -- are what is to be sent there, they need not be sent again.
+    ino INTEGER NOT NULL REFERENCES session (ino),
+    start INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    PRIMARY KEY (ino, start)
+) WITHOUT ROWID;
+CREATE TRIGGER session_gone AFTER DELETE ON session BEGIN
+    DELETE FROM part WHERE ino = OLD.ino;
+END;
+
 -- Who has a content already: by the beginning of its hash, which is enough to find it.
 CREATE INDEX inode_hash ON inode (substr(hash, 1, 10)) WHERE hash NOT NULL;
 """
 
-CREATE = _TABLES + MOVED + SENT + UPLOADS
+CREATE = _TABLES + MOVED + SENT + SESSION
 
 MIGRATIONS: dict[int, str] = {
     1: MOVED + SENT + "ALTER TABLE journal ADD COLUMN code TEXT;",
-    2: UPLOADS,
+    2: "DROP TABLE session;" + SESSION,
 }
 """From version N to N + 1."""
 

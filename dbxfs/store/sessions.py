@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from dbxfs.core.ranges import Ranges
-
 from .database import Database
 
 
 class Sessions:
-    """The rows of table `session`."""
+    """The rows of tables `session` and `part`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, ino: int, content_hash: str) -> tuple[str, Ranges] | None:
-        """The session that is sending this content of the inode, and what is confirmed of it."""
-        row = self._database.execute(
-            "SELECT session, sent, parts FROM session WHERE ino = ? AND hash = ?", ino, content_hash
-        ).fetchone()
-        if row is None:
-            return None
-        session, sent, parts = row
-        return session, Ranges([(0, sent)] if sent else []) if parts is None else Ranges.from_bytes(
-            parts
-        )
+    def find(self, ino: int) -> str | None:
+        """The session that the inode's content is being sent into."""
+        row = self._database.execute("SELECT session FROM session WHERE ino = ?", ino).fetchone()
+        return row[0] if row else None
 
-    def store(self, ino: int, session: str, parts: Ranges, content_hash: str) -> None:
-        """Remember what Dropbox has confirmed."""
+    def parts(self, ino: int) -> dict[int, str]:
+        """Where the parts that Dropbox has begin, and the content hash of each."""
+        return dict(self._database.execute("SELECT start, hash FROM part WHERE ino = ?", ino))
+
+    def begin(self, ino: int, session: str) -> None:
+        """Remember a new session; nothing is in it."""
+        with self._database.transaction():
+            self.drop(ino)
+            self._database.execute("INSERT INTO session (ino, session) VALUES (?, ?)", ino, session)
+
+    def confirm(self, ino: int, start: int, content_hash: str) -> None:
+        """Dropbox has a part."""
         self._database.execute(
-            "INSERT OR REPLACE INTO session (ino, session, sent, hash, parts)"
-            " VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO part (ino, start, hash) VALUES (?, ?, ?)",
             ino,
-            session,
-            parts.total,
+            start,
             content_hash,
-            parts.to_bytes(),
         )
 
     def drop(self, ino: int) -> None:

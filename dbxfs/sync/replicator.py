@@ -298,9 +298,10 @@ class Replicator:
                 raise AssertionError("the first of a chain waits for nobody")
 
     def _member(self, ino: int, call: plan.Call) -> Member:
-        inode = self._tree.get(ino)
         if isinstance(call, plan.Upload):
-            return Member(ino, call, inode.size)
+            # What is written at this moment, the tree knows later.
+            staged = self._staging.peek(ino)
+            return Member(ino, call, self._tree.get(ino).size if staged is None else staged.size)
         if isinstance(call, plan.Move):
             base = self._tree.base_path(ino) or call.source
             return Member(ino, call, paths=(RemotePath(fold(base)), RemotePath(fold(call.target))))

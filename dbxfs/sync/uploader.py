@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,7 +23,6 @@ import trio
 from dbxfs.api.client import Client, SessionId
 from dbxfs.api.errors import BadRequest, EndpointError, IncorrectOffset
 from dbxfs.core.content_hash import BLOCK, hash_blocks
-from dbxfs.core.ranges import Ranges
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staged import COPY_BYTES, StagedFile
 
@@ -38,6 +36,15 @@ PART = 4 * BLOCK
 AT_ONCE = 4
 """Parts of one file on their way."""
 FILL = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """[start, end) of a file, and the content hash of these bytes."""
+
+    start: int
+    end: int
+    hash: str
 
 
 @dataclass(slots=True)
@@ -58,6 +65,9 @@ class Uploader:
         self._sessions = sessions
         self._in_order = False
         """Dropbox takes no sessions whose parts come in any order."""
+        self._in_vain: set[int] = set()
+        """Whose content was changed after it had been sent."""
+        self.paused: Callable[[], bool] = lambda: False
         self.progress: dict[int, Progress] = {}
 
     async def fill(self, staged: StagedFile) -> None:
@@ -77,34 +87,42 @@ class Uploader:
 
         Raises `DropboxError`; `ChangedMeanwhileError` when the bytes are no longer those.
         """
-        progress = self.progress[staged.ino] = Progress(staged.ino, staged.size)
-        try:
-            return await self._send(staged, digests, progress)
-        finally:
-            del self.progress[staged.ino]
+        return await self._send(staged, _parts(staged.size, digests), staged.size)
+
+    async def send_early(self, staged: StagedFile) -> None:
+        """Send what a program has written one after the other of a file that it still writes to.
+
+        What it changes again afterwards makes all of it void, so that is done once for a file.
+        """
+        sure = max(0, staged.size - PART) // PART * PART
+        if not sure or staged.ino in self._in_vain or not staged.extents.covers(0, sure):
+            return
+        digests = await trio.to_thread.run_sync(block_digests, staged, sure)
+        await self._send(staged, _parts(sure, digests), None)
 
     def start_over(self, ino: int, error: EndpointError) -> NoReturn:
         """The session cannot be used any more; the next try begins another one."""
         self._sessions.drop(ino)
         raise ChangedMeanwhileError(f"the upload session is gone ({error})") from error
 
-    async def _send(
-        self, staged: StagedFile, digests: list[bytes], progress: Progress
-    ) -> SessionId:
-        digest, size = hash_blocks(digests), staged.size
-        session, confirmed = await self._begin(staged.ino, digest)
-        progress.sent = confirmed.total
-        parts = iter([part for part in _parts(size) if not confirmed.covers(*part)])
+    async def _send(self, staged: StagedFile, parts: Sequence[Part], size: int | None) -> SessionId:
+        """Send what is missing of the parts; with the last one of `size` bytes it is closed."""
+        ino = staged.ino
+        session = await self._session(ino, parts)
+        confirmed = self._sessions.parts(ino)
+        left = iter([part for part in parts if part.start not in confirmed])
+        sent = sum(part.end - part.start for part in parts if part.start in confirmed)
+        progress = self.progress[ino] = Progress(ino, staged.size, sent)
 
         async def worker() -> None:
-            nonlocal confirmed
-            for start, end in parts:
-                await self._append(staged, session, start, end, digests)
-                confirmed = confirmed.add(start, end)
-                progress.sent = confirmed.total
-                if self._sessions.find(staged.ino, digest) is None:
+            for part in left:
+                if self.paused():
+                    raise ChangedMeanwhileError("uploads were paused")
+                await self._append(staged, session, part, close=part.end == size)
+                if self._sessions.find(ino) != session:
                     raise ChangedMeanwhileError("changed while it was sent")
-                self._sessions.store(staged.ino, session, confirmed, digest)
+                self._sessions.confirm(ino, part.start, part.hash)
+                progress.sent += part.end - part.start
 
         try:
             async with trio.open_nursery() as nursery:
@@ -112,12 +130,18 @@ class Uploader:
                     nursery.start_soon(worker)
         except BaseExceptionGroup as group:
             raise first_of(group) from group
+        finally:
+            del self.progress[ino]
         return session
 
-    async def _begin(self, ino: int, digest: str) -> tuple[SessionId, Ranges]:
-        known = self._sessions.find(ino, digest)
+    async def _session(self, ino: int, parts: Sequence[Part]) -> SessionId:
+        """The session to go on with: what is in it must be what is to be sent."""
+        known = self._sessions.find(ino)
         if known is not None:
-            return SessionId(known[0]), known[1]
+            confirmed, wanted = self._sessions.parts(ino), {part.start: part.hash for part in parts}
+            if confirmed.items() <= wanted.items():
+                return SessionId(known)
+            self._in_vain.add(ino)
         try:
             session = await self._client.session_start(concurrent=not self._in_order)
         except BadRequest as error:
@@ -126,25 +150,24 @@ class Uploader:
             log.warning("the parts of large files go one after the other: %s", error)
             self._in_order = True
             session = await self._client.session_start()
-        self._sessions.store(ino, session, Ranges(), digest)
-        return session, Ranges()
+        self._sessions.begin(ino, session)
+        return session
 
     async def _append(
-        self, staged: StagedFile, session: SessionId, start: int, end: int, digests: list[bytes]
+        self, staged: StagedFile, session: SessionId, part: Part, *, close: bool
     ) -> None:
-        blocks = digests[start // BLOCK : math.ceil(end / BLOCK)]
         try:
             await self._client.session_append(
                 session,
-                start,
-                _stream(staged, start, end),
-                size=end - start,
-                content_hash=hash_blocks(blocks),
-                close=end == staged.size,
+                part.start,
+                _stream(staged, part.start, part.end),
+                size=part.end - part.start,
+                content_hash=part.hash,
+                close=close,
             )
         except IncorrectOffset as error:
             # The reply to the same part was lost.
-            if error.correct_offset != end:
+            if error.correct_offset != part.end:
                 self.start_over(staged.ino, error)
         except EndpointError as error:
             if error.has("content_hash_mismatch"):
@@ -152,20 +175,27 @@ class Uploader:
             self.start_over(staged.ino, error)
 
 
-def block_digests(staged: StagedFile) -> list[bytes]:
-    """The SHA-256 of each block of the content. Blocks, for long when it is large."""
+def block_digests(staged: StagedFile, size: int | None = None) -> list[bytes]:
+    """The SHA-256 of each block of the first `size` bytes. Blocks, for long when it is large."""
+    size = staged.size if size is None else size
     digests = []
-    for start in range(0, staged.size, BLOCK):
+    for start in range(0, size, BLOCK):
         block = hashlib.sha256()
-        for chunk in staged.chunks(start, min(start + BLOCK, staged.size)):
+        for chunk in staged.chunks(start, min(start + BLOCK, size)):
             block.update(chunk)
         digests.append(block.digest())
     return digests
 
 
-def _parts(size: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, size, PART):
-        yield start, min(start + PART, size)
+def _parts(size: int, digests: Sequence[bytes]) -> list[Part]:
+    return [
+        Part(
+            start,
+            min(start + PART, size),
+            hash_blocks(digests[start // BLOCK : (start + PART) // BLOCK]),
+        )
+        for start in range(0, size, PART)
+    ]
 
 
 def _stream(staged: StagedFile, start: int, end: int) -> Callable[[], AsyncIterator[bytes]]:

@@ -137,6 +137,7 @@ class Uploads:
                     drafts.append(stack.enter_context(self._draft(member.ino)))
                 except (ChangedMeanwhileError, TreeError, OSError) as error:
                     failed[member.ino] = error
+                    await self._send_early(member.ino)
             drafts = await self._fill(drafts, failed)
             await self._hash(drafts, failed)
             drafts = [draft for draft in drafts if draft.ino not in failed]
@@ -167,6 +168,13 @@ class Uploads:
                 yield Draft(staged, staged.generation, staged.size, staged.mtime_ns)
         finally:
             self._staging.let_go(ino)
+
+    async def _send_early(self, ino: int) -> None:
+        """Begin with a large file that a program is still writing."""
+        staged = self._staging.peek(ino)
+        if staged is not None and staged.dirty:
+            with staged.reading():
+                await self._uploader.send_early(staged)
 
     def _open_too_long(self, ino: int) -> bool:
         row = self._journal.row(ino)
