@@ -13,6 +13,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
+import trio
+
+from dbxfs.core.pace import Pace
+
 Source = bytes | bytearray | memoryview | Callable[[], AsyncIterator[bytes]]
 """Bytes, or a function that starts a stream of them; it may be called more than once."""
 
@@ -30,6 +34,8 @@ class Body:
         self._source = source
         self._handed = 0
         self._stream: AsyncIterator[bytes] | None = None
+        self.pace: Pace | None = None
+        """Kept to, where there is one."""
 
     @property
     def handed_over(self) -> bool:
@@ -41,6 +47,7 @@ class Body:
         self._handed = 0
         if not callable(self._source):
             for piece in self._cut(self._source):
+                await self._keep_pace(len(piece))
                 yield piece
             return
         await self.aclose()
@@ -49,9 +56,14 @@ class Body:
             if self._handed + len(chunk) > self.size:
                 raise ValueError(f"an upload of {self.size} bytes was given more")
             for piece in self._cut(chunk):
+                await self._keep_pace(len(piece))
                 yield piece
         if self._handed != self.size:
             raise ValueError(f"an upload of {self.size} bytes was given {self._handed}")
+
+    async def _keep_pace(self, size: int) -> None:
+        if self.pace is not None:
+            await trio.sleep(self.pace.wait(trio.current_time(), size))
 
     def _cut(self, chunk: bytes | bytearray | memoryview) -> Iterator[bytes]:
         view = memoryview(chunk).cast("B")

@@ -27,6 +27,7 @@ from dbxfs.api.body import Body
 from dbxfs.api.errors import DropboxError, UnexpectedReply, Unreachable
 from dbxfs.api.lanes import Lane, Lanes
 from dbxfs.api.settings import Settings
+from dbxfs.core.pace import Pace
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class Exchange:
     ) -> None:
         self.settings = settings
         self.lanes = lanes
+        self.upload_pace = _pace(settings.upload_rate)
+        self.download_pace = _pace(settings.download_rate)
         self._http = http
         self._dice = dice
 
@@ -118,6 +121,7 @@ class Exchange:
 
         What `body`'s source raises is passed on.
         """
+        body.pace = self.upload_pace
         headers = {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(body.size),
@@ -262,6 +266,10 @@ class Exchange:
                 return await response.aread()
         finally:
             await response.aclose()
+
+
+def _pace(rate: int | None) -> Pace | None:
+    return None if rate is None else Pace(rate)
 
 
 def _decoded(route: str, reply: bytes, decode: Callable[[bytes], T], writing: bool) -> T:

@@ -51,6 +51,9 @@ class Settings:
     metadata_limit: int = 8
     download_limit: int = 16
     append_limit: int = 8
+    upload_rate: int | None = None
+    """Bytes a second that contents may take, all together; None: what the link has."""
+    download_rate: int | None = None
 
     def __post_init__(self) -> None:
         for url in (self.api_url, self.content_url, self.notify_url):

@@ -24,6 +24,7 @@ from dbxfs.api.exchange import Exchange, mapped
 from dbxfs.api.modes import SessionId, WriteMode
 from dbxfs.core.content_hash import EMPTY
 from dbxfs.core.model import FileEntry, RemotePath
+from dbxfs.core.pace import Pace
 
 _DRAIN = 1.0
 """Seconds to wait for the end of a body whose bytes have all come."""
@@ -37,10 +38,17 @@ class Download:
     """
 
     def __init__(
-        self, entry: FileEntry, response: httpx.Response, skipped: int, length: int
+        self,
+        entry: FileEntry,
+        response: httpx.Response,
+        skipped: int,
+        length: int,
+        pace: Pace | None = None,
     ) -> None:
+        """`pace` is kept to by reading no sooner: the other side then waits as well."""
         self.entry = entry
         self._response = response
+        self._pace = pace
         self._pieces = response.aiter_bytes()
         self._started = False
         self._left = min(length, max(0, entry.size - skipped))
@@ -59,6 +67,8 @@ class Download:
             if piece:
                 piece = piece[: self._left]
                 self._left -= len(piece)
+                if self._pace is not None:
+                    await trio.sleep(self._pace.wait(trio.current_time(), len(piece)))
                 return piece
         raise StopAsyncIteration
 
@@ -94,7 +104,7 @@ class Transfer:
             raise ValueError(f"cannot download {length} bytes from {start}")
 
         def opened(response: httpx.Response) -> Download:
-            return _opened(response, start, length)
+            return _opened(response, start, length, self._exchange.download_pace)
 
         download, stack = await self._exchange.fetch(
             self._exchange.lanes.download,
@@ -216,7 +226,7 @@ class Transfer:
         )
 
 
-def _opened(response: httpx.Response, start: int, length: int) -> Download:
+def _opened(response: httpx.Response, start: int, length: int, pace: Pace | None) -> Download:
     raw = response.headers.get("dropbox-api-result")
     if raw is None:
         raise UnexpectedReply("files/download sent no metadata", doubt=False)
@@ -228,7 +238,7 @@ def _opened(response: httpx.Response, start: int, length: int) -> Download:
     begins = response.headers.get("content-range", "")
     if (whole and start) or (not whole and not begins.startswith(f"bytes {start}-")):
         raise UnexpectedReply("files/download sent another range", doubt=False)
-    return Download(entry, response, start, length)
+    return Download(entry, response, start, length, pace)
 
 
 def commit_info(

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -27,6 +28,7 @@ from dbxfs.api.client import (
     open_client,
 )
 from dbxfs.core.model import FileEntry, RemotePath
+from dbxfs.core.pace import BURST, Pace
 from tests.api.peer import FILE, Peer, Stream, refused, reply
 
 REV = RemotePath("rev:a1c10ce0dd78")
@@ -297,3 +299,28 @@ def test_pieces_are_small_and_lose_nothing(sizes: list[int], streamed: bool) -> 
 
     with pytest.raises(StopIteration):
         run().send(None)
+
+
+# Rates ------------------------------------------------------------------------------------------
+
+
+async def test_a_download_keeps_to_its_rate(autojump_clock: MockClock) -> None:
+    answer = delivery(0, *(bytes([digit]) for digit in BYTES))
+    async with Peer([answer]).client(download_rate=2) as client:
+        began = trio.current_time()
+        assert await read(client, 0, 10) == BYTES
+        assert trio.current_time() - began == pytest.approx(10 / 2 - BURST)
+
+
+async def test_all_uploads_keep_to_one_rate(autojump_clock: MockClock) -> None:
+    body, other = Body(b"a" * 4 * PIECE, 4 * PIECE), Body(b"b" * 4 * PIECE, 4 * PIECE)
+    body.pace = other.pace = Pace(PIECE)
+
+    async def run(sent: Body) -> None:
+        assert b"".join([piece async for piece in sent]) in (b"a" * 4 * PIECE, b"b" * 4 * PIECE)
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, body)
+        nursery.start_soon(run, other)
+    assert trio.current_time() - began == pytest.approx(8 - BURST)
