@@ -7,6 +7,8 @@ brings no flood. Several connections that share a `Pace` share its rate.
 
 from __future__ import annotations
 
+import math
+
 BURST = 0.25
 
 
@@ -17,7 +19,7 @@ class Pace:
         if rate <= 0:
             raise ValueError(f"no rate: {rate}")
         self._rate = rate
-        self._next = 0.0
+        self._next = -math.inf
 
     def wait(self, now: float, size: int) -> float:
         """Seconds to wait before or after `size` bytes go that are counted herewith."""
