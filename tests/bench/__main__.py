@@ -20,9 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.bench import machine, reads
-from tests.bench.contenders import TOP, Contender, NotMountedError, Ours, Rclone, find_rclone
-from tests.bench.figures import OURS, Figure, Work, judge, table
+from tests.bench import machine, projects, reads, tree, writes
+from tests.bench.contenders import TOP, Bare, Contender, NotMountedError, Ours, Rclone, find_rclone
+from tests.bench.figures import OURS, RCLONE, Figure, Work, judge, table
 from tests.bench.groups import QUICK, Group, Sizes
 from tests.bench.stage import Stage, StageOverError, WorkFailedError
 from tests.embedded import HOME, Embedded, NotReadyError, embedded_dropbox
@@ -35,7 +35,12 @@ ROOM = 6 * 1024**3
 
 def all_groups(sizes: Sizes) -> list[Group]:
     """All groups in the order in which they run."""
-    return reads.groups(sizes)
+    modules = (reads, tree, writes, projects)
+    return [group for module in modules for group in module.groups(sizes)]
+
+
+Make = Callable[[contextlib.ExitStack, Embedded, Path], Contender]
+"""Makes a contender in a folder of its own; the stack ends what belongs to it."""
 
 
 class Bench:
@@ -53,7 +58,7 @@ class Bench:
         folder.mkdir()
         (folder / "source").mkdir()
         with embedded_dropbox(folder / "account") as server:
-            for number, make in enumerate(self._contenders()):
+            for number, make in enumerate(self._contenders(group)):
                 if number == 0 or group.empties:
                     server.network()
                     _empty(server)
@@ -63,10 +68,18 @@ class Bench:
                 self._run_one(group, make, server, folder)
         shutil.rmtree(folder)
 
-    def _contenders(self) -> list[Callable[[contextlib.ExitStack, Embedded, Path], Contender]]:
-        if self._args.no_rclone:
-            return [self._ours]
-        return [self._ours, self._rclone]
+    def _contenders(self, group: Group) -> list[Make]:
+        makes: list[Make] = [self._ours]
+        if group.yardstick:
+            makes.insert(0, self._bare)
+        if not self._args.no_rclone:
+            makes.append(self._rclone)
+        return makes
+
+    def _bare(self, _stack: contextlib.ExitStack, _server: Embedded, folder: Path) -> Contender:
+        own = folder / "bare"
+        own.mkdir()
+        return Bare(own)
 
     def _ours(self, _stack: contextlib.ExitStack, server: Embedded, folder: Path) -> Contender:
         own = folder / "dbxfs"
@@ -82,14 +95,14 @@ class Bench:
     def _run_one(
         self,
         group: Group,
-        make: Callable[[contextlib.ExitStack, Embedded, Path], Contender],
+        make: Make,
         server: Embedded,
         folder: Path,
     ) -> None:
         with contextlib.ExitStack() as stack:
             contender = make(stack, server, folder)
-            limit = self._args.limit if contender.name == OURS else self._args.rclone_limit
-            stage = Stage(contender, server, limit, self._report)
+            limit = self._args.rclone_limit if contender.name == RCLONE else self._args.limit
+            stage = Stage(contender, server, folder / "source", limit, self._report)
             stack.callback(stage.close)
             with contextlib.suppress(StageOverError):
                 try:
@@ -114,8 +127,32 @@ def _empty(server: Embedded) -> None:
 
 # ---- The command line ----
 
+COMMITS = (
+    "upload",
+    "upload_session/finish",
+    "upload_session/finish_batch_v2",
+    "create_folder_v2",
+    "create_folder_batch",
+    "delete_v2",
+    "delete_batch",
+    "move_v2",
+    "move_batch_v2",
+    "copy_v2",
+    "copy_batch_v2",
+)
 FAULTS: dict[str, list[dict[str, Any]]] = {
     "429": [{"kind": "error", "status": 429, "probability": 0.05, "retry_after": 1}],
+    "writes": [
+        {
+            "kind": "error",
+            "route": f"files/{route}",
+            "status": 429,
+            "reason": "too_many_write_operations",
+            "probability": 0.5,
+            "retry_after": 1,
+        }
+        for route in COMMITS
+    ],
 }
 
 
@@ -137,7 +174,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rclone-limit", metavar="SECONDS", type=float, default=60, help="of rclone (60)")
     add("--rclone-flag", metavar="FLAG", action="append", default=[], help="for rclone mount")
     add("-o", dest="option", metavar="OPTION", action="append", default=[], help="for mount.dbxfs")
-    add("--faults", choices=sorted(FAULTS), help="make the server misbehave")
+    add(
+        "--faults",
+        choices=sorted(FAULTS),
+        help="429: every twentieth call; writes: half of all commits, too_many_write_operations",
+    )
     add("--dir", metavar="DIR", type=Path, help="where to work; needs 6 GiB ($TMPDIR)")
     args = parser.parse_args(argv)
     args.only = args.only.split(",") if args.only else names

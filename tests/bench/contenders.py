@@ -1,7 +1,7 @@
-"""Who is measured: our daemon, and rclone with its full cache, both as users start them.
+"""Who is measured: our daemon, rclone with its full cache, and a bare FUSE file system.
 
-Both are children in the foreground with folders of their own, so that their CPU time and memory
-are those of one process id, and both end with the bench. A fresh contender has an empty cache and
+All are children in the foreground with folders of their own, so that their CPU time and memory
+are those of one process id, and all end with the bench. A fresh contender has an empty cache and
 an empty database.
 
 rclone speaks only to Dropbox's own hosts, by TLS; `private_hosts` leads it to the same server. Its
@@ -19,14 +19,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench.figures import OURS, RCLONE
+from tests.bench.figures import BARE, OURS, RCLONE
 from tests.embedded import Embedded
 from tests.mount.mounted import FEED, Mounted, is_mounted, umount_command
 
+ROOT = Path(__file__).parent.parent.parent
 TOP = "/bench"
 """The folder of the account in which all works are done."""
 
@@ -176,10 +177,7 @@ class Rclone:
             self._process = subprocess.Popen(
                 command, env=self._environment, cwd=self._folder, stdout=log, stderr=log
             )
-        while not is_mounted(self.path):
-            if self._process.poll() is not None or time.monotonic() > began + READY_WITHIN:
-                raise NotMountedError(f"rclone did not mount: {self.said()}")
-            time.sleep(0.005)
+        wait_mounted(self._process, self.path, self.said)
         return time.monotonic() - began
 
     def settle(self, within: float) -> None:
@@ -203,8 +201,66 @@ class Rclone:
         detach(self.path)
 
     def said(self) -> str:
-        text = (self._folder / "rclone.log").read_text(errors="replace")
-        return " / ".join(text.splitlines()[-2:])
+        return last_lines(self._folder / "rclone.log")
+
+
+class Bare:
+    """A folder by way of FUSE: what programs cost there when nothing else is done."""
+
+    name = BARE
+    feed: frozenset[str] = frozenset()
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "mnt"
+        self.cache = folder / "behind"
+        self.path.mkdir()
+        self.cache.mkdir()
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "it is not running"
+        return self._process.pid
+
+    def start(self) -> float:
+        folders = (str(self.cache), str(self.path))
+        command = [sys.executable, "-m", "tests.bench.passthrough", *folders]
+        began = time.monotonic()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        wait_mounted(self._process, self.path, self.said)
+        return time.monotonic() - began
+
+    def settle(self, within: float) -> None:
+        """It knows all there is."""
+
+    def unmount(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        detach(self.path)
+
+    def said(self) -> str:
+        return last_lines(self._log)
+
+
+def wait_mounted(process: subprocess.Popen[bytes], path: Path, said: Callable[[], str]) -> None:
+    """Returns when something is mounted on `path`. Raises NotMountedError."""
+    deadline = time.monotonic() + READY_WITHIN
+    while not is_mounted(path):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise NotMountedError(f"nothing was mounted on {path}: {said()}")
+        time.sleep(0.005)
+
+
+def last_lines(log: Path) -> str:
+    """The end of a log, in one line."""
+    return " / ".join(log.read_text(errors="replace").splitlines()[-2:]) if log.exists() else ""
 
 
 def find_rclone() -> Path | None:

@@ -50,6 +50,7 @@ class Group:
 
     `prepare` fills the server's account, and the folder it is given with sources to copy from.
     `perform` mounts and works. `empties`: the account is emptied between the contenders.
+    `yardstick`: a bare FUSE file system is measured as well.
     """
 
     name: str
@@ -57,3 +58,4 @@ class Group:
     prepare: Callable[[Embedded, Path, Sizes], None]
     perform: Callable[[Stage, Sizes], None]
     empties: bool = False
+    yardstick: bool = False

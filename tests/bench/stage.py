@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,17 +114,22 @@ class Worker:
 
 
 class Stage:
-    """A contender on a server. `limit`: seconds for one piece of work."""
+    """A contender on a server.
+
+    `source`: a local folder with what there is to copy. `limit`: seconds for one piece of work.
+    """
 
     def __init__(
         self,
         contender: Contender,
         server: Embedded,
+        source: Path,
         limit: float,
         report: Callable[[Figure], None],
     ) -> None:
         self.contender = contender
         self.server = server
+        self.source = source
         self.limit = limit
         self.deadline = time.monotonic() + NO_DEADLINE
         self._report = report
@@ -194,17 +199,37 @@ class Stage:
         *,
         arrives: Callable[[], bool] | None = None,
         size: int = 0,
-        ignoring: Iterable[str] = (),
+        ignoring: tuple[str, ...] = (),
     ) -> Figure:
         """Does a piece of work and reports its figure.
 
         `do` returns further measures, or `seconds` that it took itself. `arrives` says whether
-        Dropbox has all. `size`: bytes, for the rate and the CPU time per MB. Requests to routes of
-        `ignoring` are not counted. Raises StageOverError when the limit is reached or it fails.
+        Dropbox has all. `size`: bytes, for the rate and the CPU time per MB. With `ignoring`,
+        requests to routes that begin so are not counted, and what they belong to is not waited for.
+        Raises StageOverError when the limit is reached or it fails.
         """
         measures: dict[str, float] = {}
+        with self._limited(work, measures):
+            self._work(measures, do, arrives, size, ignoring)
+        figure = Figure(work, self.contender.name, measures)
+        self._report(figure)
+        return figure
+
+    def beforehand(
+        self, work: str, do: Callable[[], object], arrives: Callable[[], bool] | None = None
+    ) -> None:
+        """Does what `work` needs to be done before. Raises StageOverError as `measure` does."""
+        with self._limited(work, {}):
+            do()
+            if arrives is not None:
+                self.until(arrives)
+                self.quiet()
+
+    @contextlib.contextmanager
+    def _limited(self, work: str, measures: dict[str, float]) -> Iterator[None]:
+        self.deadline = time.monotonic() + self.limit
         try:
-            self._work(measures, do, arrives, size, frozenset(ignoring))
+            yield
         except LimitReachedError:
             self._report(Figure(work, self.contender.name, measures, over=self.limit))
             raise StageOverError from None
@@ -213,9 +238,6 @@ class Stage:
             raise StageOverError from None
         finally:
             self.deadline = time.monotonic() + NO_DEADLINE
-        figure = Figure(work, self.contender.name, measures)
-        self._report(figure)
-        return figure
 
     def fail(self, work: str, error: Exception) -> None:
         """Reports that there is no figure, with the end of the contender's log."""
@@ -228,14 +250,13 @@ class Stage:
         do: Callable[[], dict[str, float] | None],
         arrives: Callable[[], bool] | None,
         size: int,
-        ignoring: frozenset[str],
+        ignoring: tuple[str, ...],
     ) -> None:
         pid = self.contender.pid
         reset_peak(pid)
         self.server.reset_counters()
         cpu = cpu_seconds(pid)
         began = time.monotonic()
-        self.deadline = began + self.limit
         found = do() or {}
         ended = time.monotonic()
         measures |= {"seconds": ended - began} | found
@@ -243,7 +264,8 @@ class Stage:
             self.until(arrives)
             arrived = time.monotonic()
             measures |= {"arrived": arrived - began, "lag": arrived - ended}
-        self.quiet()
+        if not ignoring:
+            self.quiet()
         cpu = cpu_seconds(pid) - cpu
         measures |= {"cpu": cpu, "peak": peak_memory(pid), **self._traffic(ignoring)}
         if size:
@@ -281,13 +303,13 @@ class Stage:
         # A page of changes is some kilobytes; what is downloaded or sent is more.
         return sum(others), (counters["bytes_in"] + counters["bytes_out"]) // 65536
 
-    def _traffic(self, ignoring: frozenset[str]) -> dict[str, float]:
+    def _traffic(self, ignoring: tuple[str, ...]) -> dict[str, float]:
         counters = self.server.counters()
         feed = requests = 0
         for route, count in counters["requests"].items():
             if route in self.contender.feed:
                 feed += count
-            elif route not in ignoring:
+            elif not route.startswith(ignoring):
                 requests += count
         return {
             "requests": requests,
