@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fnmatch
 import json
 import os
 import shutil
@@ -20,12 +21,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.bench import machine, projects, reads, tree, writes
-from tests.bench.contenders import TOP, Bare, Contender, NotMountedError, Ours, Rclone, find_rclone
-from tests.bench.figures import OURS, RCLONE, Figure, Work, judge, table
+from tests.bench import crowded, faulty, machine, projects, reads, tree, writes
+from tests.bench.contenders import (
+    TOP,
+    Bare,
+    Contender,
+    Ours,
+    Rclone,
+    detach_below,
+    find_rclone,
+)
+from tests.bench.figures import BARE, OURS, RCLONE, Figure, Work, judge, routes, table
 from tests.bench.groups import QUICK, Group, Sizes
-from tests.bench.stage import Stage, StageOverError, WorkFailedError
-from tests.embedded import HOME, Embedded, NotReadyError, embedded_dropbox
+from tests.bench.stage import Stage, StageOverError
+from tests.embedded import HOME, Embedded, embedded_dropbox
 from tests.private_hosts import private_hosts
 
 PROGRAMS = ("cp", "diff", "find", "git", "grep", "ls", "mv", "openssl", "rm", "rsync", "tar")
@@ -35,8 +44,9 @@ ROOM = 6 * 1024**3
 
 def all_groups(sizes: Sizes) -> list[Group]:
     """All groups in the order in which they run."""
-    modules = (reads, tree, writes, projects)
-    return [group for module in modules for group in module.groups(sizes)]
+    modules = (reads, tree, writes, projects, crowded)
+    undisturbed = [group for module in modules for group in module.groups(sizes)]
+    return [*undisturbed, *faulty.groups(undisturbed)]
 
 
 Make = Callable[[contextlib.ExitStack, Embedded, Path], Contender]
@@ -53,27 +63,46 @@ class Bench:
         self.figures: list[Figure] = []
 
     def run(self, group: Group) -> None:
-        """All contenders, one after the other, on one server."""
+        """All contenders, one after the other, on one server. What fails is reported as failed."""
         folder = self._folder / group.name
-        folder.mkdir()
-        (folder / "source").mkdir()
+        (folder / "source").mkdir(parents=True)
+        try:
+            self._run(group, folder)
+        except Exception as error:  # noqa: BLE001 - one group must not end the others
+            self._miss(group, f"{type(error).__name__}: {error}")
+        finally:
+            detach_below(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _run(self, group: Group, folder: Path) -> None:
         with embedded_dropbox(folder / "account") as server:
-            for number, make in enumerate(self._contenders(group)):
+            for number, (name, make) in enumerate(self._contenders(group)):
                 if number == 0 or group.empties:
                     server.network()
                     _empty(server)
                     group.prepare(server, folder / "source", self.sizes)
                 server.network(**HOME)
-                server.faults(self._args.faults)
-                self._run_one(group, make, server, folder)
-        shutil.rmtree(folder)
+                try:
+                    self._run_one(group, make, server, folder)
+                except Exception as error:  # noqa: BLE001 - nor one contender the other
+                    # Outside of any figure: it did not come up, or what it read was wrong.
+                    self._report(Figure(group.works[0].name, name, failed=_why(error)))
+        self._miss(group, "what it follows on was not done")
 
-    def _contenders(self, group: Group) -> list[Make]:
-        makes: list[Make] = [self._ours]
+    def _miss(self, group: Group, why: str) -> None:
+        """Reports what there is no figure of."""
+        measured = {(figure.work, figure.contender) for figure in self.figures}
+        for name, _ in self._contenders(group):
+            for work in group.works:
+                if (work.name, name) not in measured:
+                    self._report(Figure(work.name, name, failed=why))
+
+    def _contenders(self, group: Group) -> list[tuple[str, Make]]:
+        makes: list[tuple[str, Make]] = [(OURS, self._ours)]
         if group.yardstick:
-            makes.insert(0, self._bare)
-        if not self._args.no_rclone:
-            makes.append(self._rclone)
+            makes.insert(0, (BARE, self._bare))
+        if not self._args.no_rclone and not group.alone:
+            makes.append((RCLONE, self._rclone))
         return makes
 
     def _bare(self, _stack: contextlib.ExitStack, _server: Embedded, folder: Path) -> Contender:
@@ -102,14 +131,22 @@ class Bench:
         with contextlib.ExitStack() as stack:
             contender = make(stack, server, folder)
             limit = self._args.rclone_limit if contender.name == RCLONE else self._args.limit
-            stage = Stage(contender, server, folder / "source", limit, self._report)
+            stage = Stage(
+                contender,
+                server,
+                folder / "source",
+                limit,
+                self._report,
+                faults=group.faults,
+                variant=group.variant,
+            )
             stack.callback(stage.close)
             with contextlib.suppress(StageOverError):
                 try:
                     group.perform(stage, self.sizes)
-                except (WorkFailedError, NotMountedError, TimeoutError) as error:
-                    # Outside of any figure: the contender did not come up, or read wrong bytes.
-                    stage.fail(group.works[0].name, error)
+                except Exception as error:
+                    error.add_note(contender.said())
+                    raise
 
     def _report(self, figure: Figure) -> None:
         self.figures.append(figure)
@@ -119,6 +156,11 @@ class Bench:
         print(f"  {figure.work}, {figure.contender}: {figure.failed or shown}", file=sys.stderr)
 
 
+def _why(error: Exception) -> str:
+    said = "; ".join(getattr(error, "__notes__", []))
+    return f"{type(error).__name__}: {error} [{said}]"
+
+
 def _empty(server: Embedded) -> None:
     tops = [entry["path"] for entry in server.tree() if entry["path"].count("/") == 1]
     server.edit([{"op": "delete", "path": path} for path in tops])
@@ -126,34 +168,6 @@ def _empty(server: Embedded) -> None:
 
 
 # ---- The command line ----
-
-COMMITS = (
-    "upload",
-    "upload_session/finish",
-    "upload_session/finish_batch_v2",
-    "create_folder_v2",
-    "create_folder_batch",
-    "delete_v2",
-    "delete_batch",
-    "move_v2",
-    "move_batch_v2",
-    "copy_v2",
-    "copy_batch_v2",
-)
-FAULTS: dict[str, list[dict[str, Any]]] = {
-    "429": [{"kind": "error", "status": 429, "probability": 0.05, "retry_after": 1}],
-    "writes": [
-        {
-            "kind": "error",
-            "route": f"files/{route}",
-            "status": 429,
-            "reason": "too_many_write_operations",
-            "probability": 0.5,
-            "retry_after": 1,
-        }
-        for route in COMMITS
-    ],
-}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -166,7 +180,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=f"NAME is one of: {', '.join(names)}.",
     )
     add = parser.add_argument
-    add("--only", metavar="NAME,…", help="only these groups of works")
+    add("--only", metavar="NAME,…", default="*", help="only these groups of works ('*-429')")
+    add("--skip", metavar="NAME,…", default="", help="not these")
     add("--quick", action="store_true", help="small sizes: does it work? The bounds are not judged")
     add("--no-rclone", action="store_true", help="dbxfs alone")
     add("--json", metavar="FILE", type=Path, help="write the figures there, too")
@@ -174,20 +189,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rclone-limit", metavar="SECONDS", type=float, default=60, help="of rclone (60)")
     add("--rclone-flag", metavar="FLAG", action="append", default=[], help="for rclone mount")
     add("-o", dest="option", metavar="OPTION", action="append", default=[], help="for mount.dbxfs")
-    add(
-        "--faults",
-        choices=sorted(FAULTS),
-        help="429: every twentieth call; writes: half of all commits, too_many_write_operations",
-    )
     add("--dir", metavar="DIR", type=Path, help="where to work; needs 6 GiB ($TMPDIR)")
     args = parser.parse_args(argv)
-    args.only = args.only.split(",") if args.only else names
-    if unknown := [name for name in args.only if name not in names]:
+    wanted, unwanted = args.only.split(","), [name for name in args.skip.split(",") if name]
+    if unknown := [each for each in [*wanted, *unwanted] if not fnmatch.filter(names, each)]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(names)}")
+    args.groups = [name for name in names if _is_any(name, wanted) and not _is_any(name, unwanted)]
     if args.limit <= 0 or args.rclone_limit <= 0:
         parser.error("a limit is more than 0 seconds")
-    args.faults = FAULTS[args.faults] if args.faults else []
     return args
+
+
+def _is_any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def missing(args: argparse.Namespace, folder: Path) -> list[str]:
@@ -219,6 +233,8 @@ def working_folder(parent: Path | None) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        # Whatever happened: nothing may be removed by way of a mount.
+        detach_below(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -257,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         die(f"{args.json} cannot be written")
     signal.signal(signal.SIGTERM, end)
     groups = [
-        group for group in all_groups(QUICK if args.quick else Sizes()) if group.name in args.only
+        group for group in all_groups(QUICK if args.quick else Sizes()) if group.name in args.groups
     ]
     works = [work for group in groups for work in group.works]
     interrupted = False
@@ -268,13 +284,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             for group in groups:
                 print(f"{group.name}…", file=sys.stderr)
                 bench.run(group)
-        except NotReadyError as error:
-            die(str(error))
+                if args.json:
+                    write_json(args.json, bench, works, about)
         except KeyboardInterrupt:
             interrupted = True
             print("scripts/bench: interrupted; what there is so far:", file=sys.stderr)
     print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
     print(table(works, bench.figures, judged=not args.quick))
+    print("\nRequests by route:\n")
+    print(routes(works, bench.figures))
     if args.json:
         write_json(args.json, bench, works, about)
     if interrupted:

@@ -62,6 +62,9 @@ class Contender(Protocol):
     def settle(self, within: float) -> None:
         """Returns when it knows the account's tree, if it wants to. Raises TimeoutError."""
 
+    def has_crawled(self) -> bool:
+        """Whether it knows the account's tree, as far as it ever will without being asked."""
+
     def unmount(self) -> None:
         """The plain way. Raises NotMountedError when it cannot be done."""
 
@@ -99,6 +102,9 @@ class Ours:
         refused = self._mounted.sync(within)
         if refused:
             raise NotMountedError(f"Dropbox refused {refused}")
+
+    def has_crawled(self) -> bool:
+        return bool(self._mounted.status()["listing"] == "complete")
 
     def unmount(self) -> None:
         try:
@@ -183,6 +189,9 @@ class Rclone:
     def settle(self, within: float) -> None:
         """It lists folders when they are asked for."""
 
+    def has_crawled(self) -> bool:
+        return True
+
     def unmount(self) -> None:
         assert self._process is not None
         done = subprocess.run(
@@ -235,6 +244,9 @@ class Bare:
     def settle(self, within: float) -> None:
         """It knows all there is."""
 
+    def has_crawled(self) -> bool:
+        return True
+
     def unmount(self) -> None:
         self.close()
 
@@ -275,6 +287,15 @@ def detach(path: Path) -> None:
     while is_mounted(path):
         lazily = ["umount", "-l"] if os.getuid() == 0 else ["fusermount3", "-u", "-z"]
         subprocess.run([*lazily, path], check=True, timeout=10, capture_output=True)
+
+
+def detach_below(folder: Path) -> None:
+    """Takes away all mounts in `folder`, the innermost first."""
+    with open("/proc/self/mountinfo") as mounts:
+        places = [Path(line.split()[4].replace(r"\040", " ")) for line in mounts]
+    for place in reversed(places):
+        if place.is_relative_to(folder):
+            detach(place)
 
 
 # ---- What a process has used ----

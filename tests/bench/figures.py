@@ -31,13 +31,15 @@ class Figure:
     `measures` by name: `seconds` (the program's), `arrived` (seconds from the start until Dropbox
     had all), `lag` (the same from the program's end), `requests`, `feed` (requests that only keep
     it up to date), `sent` and `received` (bytes of bodies), `rate` (bytes a second), `cpu`
-    (seconds), `cpu_per_mb`, `peak` (bytes), and what only one work has. `over`: the limit in
-    seconds that was reached. `failed`: why there is no figure.
+    (seconds), `cpu_per_mb`, `peak` (bytes), and what only one work has. `routes`: how often each
+    route was called, the feed's and those that the work does not count among them. `over`: the
+    limit in seconds that was reached. `failed`: why there is no figure.
     """
 
     work: str
     contender: str
     measures: dict[str, float] = field(default_factory=dict)
+    routes: dict[str, int] = field(default_factory=dict)
     over: float | None = None
     failed: str = ""
 
@@ -46,13 +48,15 @@ class Figure:
 class Bound:
     """What a measure must reach: at most, or with `least` at least, `value`.
 
-    With `versus`, `value` is a factor on the same measure of that contender in this run.
+    With `versus`, `value` is a factor on the same measure of that contender in this run, at the
+    same work or at the one that `work` names.
     """
 
     measure: str
     value: float
     least: bool = False
     versus: str = ""
+    work: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,13 @@ class Verdict:
 
 def judge(work: Work, figures: Iterable[Figure]) -> list[Verdict]:
     """What became of the bounds of `work`, the memory's among them."""
-    by_contender = {figure.contender: figure for figure in figures if figure.work == work.name}
-    ours = by_contender.get(OURS)
+    done = {(figure.work, figure.contender): figure for figure in figures}
+    ours = done.get((work.name, OURS))
     verdicts = []
     for bound in (*work.bounds, Bound("peak", MEMORY_LIMIT)):
         limit: float | None = bound.value
         if bound.versus:
-            other = by_contender.get(bound.versus)
+            other = done.get((bound.work or work.name, bound.versus))
             theirs = other.measures.get(bound.measure) if other else None
             limit = None if theirs is None else theirs * bound.value
         value = ours.measures.get(bound.measure) if ours else None
@@ -145,6 +149,10 @@ EXTRA: dict[str, tuple[str, Callable[[float], str]]] = {
     "each_seconds": ("slowest one", seconds),
     "median_seconds": ("median", seconds),
     "mount_seconds": ("mounting", seconds),
+    "operations": ("operations", plain),
+    "p99": ("p99", seconds),
+    "crawled": ("crawled after", seconds),
+    "paged": ("2000 changes after", seconds),
     "runs": ("times", plain),
 }
 """Measures that few works have; they stand in the last column with their names."""
@@ -181,7 +189,7 @@ def _cells(figure: Figure) -> list[str]:
 
 
 def _bound_cells(verdicts: list[Verdict]) -> list[str]:
-    shown: dict[str, str] = {}
+    shown: dict[str, list[str]] = {}
     for verdict in verdicts:
         bound = verdict.bound
         show = next((show for name, _, show in COLUMNS if name == bound.measure), None)
@@ -189,11 +197,27 @@ def _bound_cells(verdicts: list[Verdict]) -> list[str]:
         if verdict.limit is not None:
             limit = show(verdict.limit)
         else:
-            limit = bound.versus if bound.value == 1 else f"{bound.value:g} × {bound.versus}"
+            limit = f"“{bound.work}”" if bound.work else bound.versus
+            limit = limit if bound.value == 1 else f"{bound.value:g} × {limit}"
         mark = {True: " ✓", False: " ✗", None: ""}[verdict.kept]
-        shown[bound.measure] = f"{'≥' if bound.least else '≤'} {limit}{mark}"
-    also = [f"{EXTRA[name][0]} {text}" for name, text in shown.items() if name in EXTRA]
-    return [*(shown.get(name, "") for name, _, _ in COLUMNS), "; ".join(also)]
+        text = f"{'≥' if bound.least else '≤'} {limit}{mark}"
+        shown.setdefault(bound.measure, []).append(text)
+    also = [
+        f"{EXTRA[name][0]} {', '.join(texts)}" for name, texts in shown.items() if name in EXTRA
+    ]
+    return [*(", ".join(shown.get(name, [])) for name, _, _ in COLUMNS), "; ".join(also)]
+
+
+def routes(works: Sequence[Work], figures: Sequence[Figure]) -> str:
+    """The requests by route, a line for each figure that has any."""
+    lines = []
+    for work in works:
+        for figure in figures:
+            if figure.work == work.name and figure.routes:
+                most_first = sorted(figure.routes.items(), key=lambda item: (-item[1], item[0]))
+                calls = ", ".join(f"{route} {count}" for route, count in most_first)
+                lines.append(f"{work.name}, {figure.contender}: {calls}")
+    return "\n".join(lines)
 
 
 def _aligned(rows: list[list[str]]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.bench.figures import MIB, Work
 from tests.bench.stage import Stage
@@ -27,6 +28,8 @@ class Sizes:
     tree: int = 10_000
     copied: int = 1000
     unpacked: int = 5000
+    crawled: int = 50_000
+    huge: int = 1024 * MIB
     saves: int = 30
     edits: int = 5
 
@@ -39,6 +42,8 @@ QUICK = Sizes(
     tree=1000,
     copied=100,
     unpacked=300,
+    crawled=5_000,
+    huge=128 * MIB,
     saves=5,
     edits=3,
 )
@@ -50,7 +55,8 @@ class Group:
 
     `prepare` fills the server's account, and the folder it is given with sources to copy from.
     `perform` mounts and works. `empties`: the account is emptied between the contenders.
-    `yardstick`: a bare FUSE file system is measured as well.
+    `yardstick`: a bare FUSE file system is measured as well. `alone`: only ours is measured.
+    `faults`: what goes wrong on the server while the clock runs.
     """
 
     name: str
@@ -59,3 +65,7 @@ class Group:
     perform: Callable[[Stage, Sizes], None]
     empties: bool = False
     yardstick: bool = False
+    alone: bool = False
+    faults: tuple[dict[str, Any], ...] = ()
+    variant: str = ""
+    """Goes behind the names of the works, where another group has the same ones."""

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,12 @@ class Worker:
             raise WorkFailedError(reply["error"])
         return reply
 
+    def has_answered(self) -> bool:
+        """Whether `receive` would not wait."""
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], 0)
+        return b"\n" in self._pending or bool(readable)
+
     def close(self) -> None:
         """Ends it, even in the middle of a read."""
         self._process.kill()
@@ -117,6 +123,8 @@ class Stage:
     """A contender on a server.
 
     `source`: a local folder with what there is to copy. `limit`: seconds for one piece of work.
+    `faults`: what goes wrong on the server while a clock runs. `variant` goes behind the names of
+    all works.
     """
 
     def __init__(
@@ -126,6 +134,8 @@ class Stage:
         source: Path,
         limit: float,
         report: Callable[[Figure], None],
+        faults: Sequence[Mapping[str, Any]] = (),
+        variant: str = "",
     ) -> None:
         self.contender = contender
         self.server = server
@@ -133,6 +143,8 @@ class Stage:
         self.limit = limit
         self.deadline = time.monotonic() + NO_DEADLINE
         self._report = report
+        self._faults = faults
+        self._variant = variant
         self._workers: list[Worker] = []
 
     @property
@@ -211,7 +223,7 @@ class Stage:
         measures: dict[str, float] = {}
         with self._limited(work, measures):
             self._work(measures, do, arrives, size, ignoring)
-        figure = Figure(work, self.contender.name, measures)
+        figure = Figure(self._name(work), self.contender.name, measures, self._routes())
         self._report(figure)
         return figure
 
@@ -231,18 +243,25 @@ class Stage:
         try:
             yield
         except LimitReachedError:
-            self._report(Figure(work, self.contender.name, measures, over=self.limit))
+            figure = Figure(
+                self._name(work), self.contender.name, measures, self._routes(), over=self.limit
+            )
+            self._report(figure)
             raise StageOverError from None
         except (WorkFailedError, NotMountedError) as error:
-            self.fail(work, error)
+            failed = self.why(error)
+            self._report(Figure(self._name(work), self.contender.name, failed=failed))
             raise StageOverError from None
         finally:
             self.deadline = time.monotonic() + NO_DEADLINE
+            self.server.faults()
 
-    def fail(self, work: str, error: Exception) -> None:
-        """Reports that there is no figure, with the end of the contender's log."""
-        why = f"{error} [{self.contender.said()}]"
-        self._report(Figure(work, self.contender.name, {}, failed=why))
+    def _name(self, work: str) -> str:
+        return f"{work} {self._variant}" if self._variant else work
+
+    def why(self, error: Exception) -> str:
+        """What went wrong, with the end of the contender's log."""
+        return f"{str(error) or type(error).__name__} [{self.contender.said()}]"
 
     def _work(
         self,
@@ -254,6 +273,7 @@ class Stage:
     ) -> None:
         pid = self.contender.pid
         reset_peak(pid)
+        self.server.faults(self._faults)
         self.server.reset_counters()
         cpu = cpu_seconds(pid)
         began = time.monotonic()
@@ -279,9 +299,13 @@ class Stage:
             if condition():
                 return
             took = time.monotonic() - began
-            if time.monotonic() > self.deadline:
-                raise LimitReachedError
+            self.check_deadline()
             time.sleep(max(0.01, 4 * took))
+
+    def check_deadline(self) -> None:
+        """Raises LimitReachedError when the time for this piece of work is over."""
+        if time.monotonic() > self.deadline:
+            raise LimitReachedError
 
     def quiet(self) -> None:
         """Returns when nothing but the feed has gone over the network for a moment."""
@@ -302,6 +326,10 @@ class Stage:
         )
         # A page of changes is some kilobytes; what is downloaded or sent is more.
         return sum(others), (counters["bytes_in"] + counters["bytes_out"]) // 65536
+
+    def _routes(self) -> dict[str, int]:
+        requests: dict[str, int] = self.server.counters()["requests"]
+        return requests
 
     def _traffic(self, ignoring: tuple[str, ...]) -> dict[str, float]:
         counters = self.server.counters()

@@ -23,6 +23,7 @@ from dbxfs.core.content_hash import ContentHasher
 
 PIECE = 1024 * 1024
 POLL = 0.005
+ROUND = 0.02
 
 _open: dict[str, int] = {}
 
@@ -102,13 +103,50 @@ def save(path: str, size: int, times: int, every: float) -> dict[str, Any]:
     return {"seconds": ended - began, "longest": longest, "hash": hasher.hexdigest()}
 
 
-def see(path: str, size: int) -> dict[str, Any]:
-    """Waits until a file has this size; `at` is the moment."""
+def copy(source: str, target: str) -> dict[str, Any]:
+    """Copies a file."""
+    buffer = bytearray(PIECE)
+    began = time.monotonic()
+    with open(source, "rb", buffering=0) as read_from, open(target, "wb", buffering=0) as write_to:
+        while length := read_from.readinto(buffer):
+            write_to.write(memoryview(buffer)[:length])
+    return {"seconds": time.monotonic() - began}
+
+
+def operate(path: str, seconds: float) -> dict[str, Any]:
+    """Works with small files in a folder for some time; `taken` are the seconds of each operation.
+
+    At an even pace, as people and their programs do: not as fast as the file system can.
+    """
+    file, renamed, data = f"{path}/note.txt", f"{path}/note.old", os.urandom(4096)
+    operations: tuple[Callable[[], object], ...] = (
+        lambda: Path(file).write_bytes(data),
+        lambda: os.stat(file),
+        lambda: os.listdir(path),
+        lambda: Path(file).read_bytes(),
+        lambda: os.rename(file, renamed),
+        lambda: os.unlink(renamed),
+    )
+    taken = []
+    due = time.monotonic()
+    end = due + seconds
+    while due < end:
+        for operation in operations:
+            began = time.monotonic()
+            operation()
+            taken.append(time.monotonic() - began)
+        due = max(due + ROUND, time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
+    return {"taken": taken}
+
+
+def see(path: str, size: int, every: float = POLL) -> dict[str, Any]:
+    """Waits until a file has this size; `at` is the moment. Looks `every` so many seconds."""
     while True:
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_size == size:
                 return {"at": time.monotonic()}
-        time.sleep(POLL)
+        time.sleep(every)
 
 
 def tree(path: str, hashes: bool) -> dict[str, Any]:
@@ -133,7 +171,8 @@ def tree(path: str, hashes: bool) -> dict[str, Any]:
 
 
 WORKS: dict[str, Callable[..., dict[str, Any]]] = {
-    work.__name__: work for work in (start, pread, read, content_hash, forget, save, see, tree)
+    work.__name__: work
+    for work in (start, pread, read, content_hash, forget, save, copy, operate, see, tree)
 }
 
 

@@ -44,6 +44,14 @@ def make_files(folder: Path, folders: int, files: int, sizes: tuple[int, int]) -
         (place / f"file-{number:05d}.dat").write_bytes(dice.randbytes(dice.randint(*sizes)))
 
 
+def make_file(path: Path, size: int) -> None:
+    """A file of random bytes; `size` is in whole MiB."""
+    dice = random.Random(7)
+    with path.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(dice.randbytes(MIB))
+
+
 def wanted(folder: Path, name: str) -> Tree:
     """What Dropbox has when it has all of a local folder as `name`."""
     found: Tree = {f"/{name}": ("folder", None, None)}
@@ -99,10 +107,7 @@ def perform_diff(stage: Stage, _sizes: Sizes) -> None:
 
 def prepare_large(_server: Embedded, folder: Path, sizes: Sizes) -> None:
     """The file to copy."""
-    dice = random.Random(7)
-    with (folder / "large").open("wb") as file:
-        for _ in range(sizes.large // MIB):
-            file.write(dice.randbytes(MIB))
+    make_file(folder / "large", sizes.large)
 
 
 def perform_large(stage: Stage, sizes: Sizes) -> None:
