@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.figures import BARE, Bound, Work
 from tests.bench.groups import Group, Sizes
 from tests.bench.stage import Stage, Tree, WorkFailedError, remote_tree
-from tests.bench.writes import is_there, make_files, runs, wanted
+from tests.bench.writes import is_there, make_files, runs, size_of, wanted
 from tests.embedded import Embedded
 
 
@@ -56,10 +56,11 @@ def perform_unpack(stage: Stage, _sizes: Sizes) -> None:
         there = remote_tree(stage.server)
         return {path: shape[:2] for path, shape in there.items()} == shown
 
+    size = size_of(stage.source / "tree")
     if stage.contender.name == BARE:
-        stage.measure("unpack", unpack)
+        stage.measure("unpack", unpack, size=size)
     else:
-        stage.measure("unpack", unpack, arrives=arrives)
+        stage.measure("unpack", unpack, arrives=arrives, size=size)
     stage.beforehand("status", lambda: git(stage, "status"))
     stage.measure("status", lambda: {"seconds": git(stage, "status")})
     if stage.contender.name != BARE:
@@ -83,8 +84,9 @@ def perform_rsync(stage: Stage, _sizes: Sizes) -> None:
     stage.start()
     source = stage.source / "tree"
     copy = runs(stage, "rsync", "-a", f"{source}/", stage.path / "tree")
-    stage.measure("rsync", copy, arrives=is_there(stage, wanted(source, "tree")))
-    stage.measure("rsync again", copy)
+    arrives, size = is_there(stage, wanted(source, "tree")), size_of(source)
+    stage.measure("rsync", copy, arrives=arrives, size=size)
+    stage.measure("rsync again", copy, size=size)
 
 
 def groups(sizes: Sizes) -> list[Group]:

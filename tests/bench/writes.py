@@ -52,6 +52,11 @@ def make_file(path: Path, size: int) -> None:
             file.write(dice.randbytes(MIB))
 
 
+def size_of(folder: Path) -> int:
+    """Bytes in the files below a local folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def wanted(folder: Path, name: str) -> Tree:
     """What Dropbox has when it has all of a local folder as `name`."""
     found: Tree = {f"/{name}": ("folder", None, None)}
@@ -83,23 +88,26 @@ def prepare_copy(_server: Embedded, folder: Path, sizes: Sizes) -> None:
     make_files(folder / "small", 20, sizes.copied, (8 * KIB, 8 * KIB))
 
 
-def perform_copy(stage: Stage, _sizes: Sizes) -> None:
+def perform_copy(stage: Stage, sizes: Sizes) -> None:
     """Copied in, moved, removed."""
     stage.start()
+    size = sizes.copied * 8 * KIB
     source = stage.source / "small"
     here, there = stage.path / "small", stage.path / "moved"
     copied, moved = wanted(source, "small"), wanted(source, "moved")
-    stage.measure("cp", runs(stage, "cp", "-r", source, here), arrives=is_there(stage, copied))
+    copy = runs(stage, "cp", "-r", source, here)
+    stage.measure("cp", copy, arrives=is_there(stage, copied), size=size)
     stage.measure("mv", runs(stage, "mv", here, there), arrives=is_there(stage, moved))
     stage.measure("rm", runs(stage, "rm", "-rf", there), arrives=is_there(stage, {}))
 
 
-def perform_diff(stage: Stage, _sizes: Sizes) -> None:
+def perform_diff(stage: Stage, sizes: Sizes) -> None:
     """Compared while it is still on its way to Dropbox."""
     stage.start()
     source, here = stage.source / "small", stage.path / "small"
     stage.beforehand("diff", runs(stage, "cp", "-r", source, here))
-    stage.measure("diff", runs(stage, "diff", "-r", source, here), ignoring=SENDING)
+    diff = runs(stage, "diff", "-r", source, here)
+    stage.measure("diff", diff, size=sizes.copied * 8 * KIB, ignoring=SENDING)
 
 
 # ---- A large file ----
@@ -120,7 +128,8 @@ def perform_large(stage: Stage, sizes: Sizes) -> None:
     copy = runs(stage, "cp", source, first)
     stage.measure("cp large", copy, arrives=is_there(stage, one), size=sizes.large)
     both: Tree = {**one, "/again": shape}
-    stage.measure("cp inside", runs(stage, "cp", first, second), arrives=is_there(stage, both))
+    copy = runs(stage, "cp", first, second)
+    stage.measure("cp inside", copy, arrives=is_there(stage, both), size=sizes.large)
 
 
 # ---- A document, here and elsewhere ----
