@@ -195,6 +195,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if unknown := [each for each in [*wanted, *unwanted] if not fnmatch.filter(names, each)]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(names)}")
     args.groups = [name for name in names if _is_any(name, wanted) and not _is_any(name, unwanted)]
+    if not args.groups:
+        parser.error("nothing is left to be measured")
     if args.limit <= 0 or args.rclone_limit <= 0:
         parser.error("a limit is more than 0 seconds")
     return args
@@ -241,7 +243,8 @@ def working_folder(parent: Path | None) -> Iterator[Path]:
 def write_json(path: Path, bench: Bench, works: Sequence[Work], about: dict[str, Any]) -> None:
     """All figures, with what they must reach."""
     judged = [
-        {"work": work.name, **asdict(verdict.bound), "limit": verdict.limit, "kept": verdict.kept}
+        {"work": work.name, "bound": asdict(verdict.bound), "limit": verdict.limit}
+        | {"kept": verdict.kept}
         for work in works
         for verdict in judge(work, bench.figures)
     ]

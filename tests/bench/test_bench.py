@@ -172,7 +172,9 @@ class TestRun:
         write_json(tmp_path / "figures.json", run, group("save-busy").works, {})
         written = json.loads((tmp_path / "figures.json").read_text())
         assert written["figures"][0]["routes"] == figure.routes
-        assert {bound["measure"] for bound in written["bounds"]} >= {"lag", "arrived", "peak"}
+        assert {judged["work"] for judged in written["bounds"]} == {"save busy"}
+        measures = {judged["bound"]["measure"] for judged in written["bounds"]}
+        assert measures == {"lag", "arrived", "peak"}
 
     def test_a_work_that_fails_or_crashes_ends_no_other(self, tmp_path: Path) -> None:
         run = bench(tmp_path, "--no-rclone")
