@@ -186,7 +186,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--no-rclone", action="store_true", help="dbxfs alone")
     add("--json", metavar="FILE", type=Path, help="write the figures there, too")
     add("--limit", metavar="SECONDS", type=float, default=300, help="for one work of dbxfs (300)")
-    add("--rclone-limit", metavar="SECONDS", type=float, default=60, help="of rclone (60)")
+    add("--rclone-limit", metavar="SECONDS", type=float, default=200, help="of rclone (200)")
     add("--rclone-flag", metavar="FLAG", action="append", default=[], help="for rclone mount")
     add("-o", dest="option", metavar="OPTION", action="append", default=[], help="for mount.dbxfs")
     add("--dir", metavar="DIR", type=Path, help="where to work; needs 6 GiB ($TMPDIR)")

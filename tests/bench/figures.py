@@ -143,7 +143,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("peak", "memory", amount),
 )
 EXTRA: dict[str, tuple[str, Callable[[float], str]]] = {
-    "fairness": ("slowest/fastest", plain),
+    "fairness": ("fastest/slowest", plain),
     "each_requests": ("requests each", plain),
     "each_received": ("most bytes for one", amount),
     "each_seconds": ("slowest one", seconds),

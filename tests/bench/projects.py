@@ -61,7 +61,8 @@ def perform_unpack(stage: Stage, _sizes: Sizes) -> None:
         stage.measure("unpack", unpack, size=size)
     else:
         stage.measure("unpack", unpack, arrives=arrives, size=size)
-    stage.beforehand("status", lambda: git(stage, "status"))
+    # The first one may write what it found out.
+    stage.beforehand("status", lambda: git(stage, "status"), settled=True)
     stage.measure("status", lambda: {"seconds": git(stage, "status")})
     if stage.contender.name != BARE:
         _compare(stage)

@@ -158,9 +158,14 @@ class Stage:
         """Mounts; with `settled` returns when it knows the tree. The seconds of mounting."""
         took = self.contender.start()
         if settled:
-            self.contender.settle(self.limit)
-            self.quiet()
+            self.settle()
         return took
+
+    def settle(self) -> None:
+        """Returns when it has nothing left to do. Raises TimeoutError, NotMountedError."""
+        left = self.deadline - time.monotonic()
+        self.contender.settle(max(1.0, min(self.limit, left)))
+        self.quiet()
 
     def close(self) -> None:
         """Ends the programs, then the contender."""
@@ -227,22 +232,22 @@ class Stage:
         self._report(figure)
         return figure
 
-    def beforehand(
-        self, work: str, do: Callable[[], object], arrives: Callable[[], bool] | None = None
-    ) -> None:
-        """Does what `work` needs to be done before. Raises StageOverError as `measure` does."""
+    def beforehand(self, work: str, do: Callable[[], object], *, settled: bool = False) -> None:
+        """Does what `work` needs to be done before; with `settled` until Dropbox has it.
+
+        Raises StageOverError as `measure` does.
+        """
         with self._limited(work, {}):
             do()
-            if arrives is not None:
-                self.until(arrives)
-                self.quiet()
+            if settled:
+                self.settle()
 
     @contextlib.contextmanager
     def _limited(self, work: str, measures: dict[str, float]) -> Iterator[None]:
         self.deadline = time.monotonic() + self.limit
         try:
             yield
-        except LimitReachedError:
+        except (LimitReachedError, TimeoutError):
             figure = Figure(
                 self._name(work), self.contender.name, measures, self._routes(), over=self.limit
             )
@@ -285,7 +290,8 @@ class Stage:
             arrived = time.monotonic()
             measures |= {"arrived": arrived - began, "lag": arrived - ended}
         if not ignoring:
-            self.quiet()
+            # What is sent a while after the program's end belongs to it.
+            self.settle()
         cpu = cpu_seconds(pid) - cpu
         measures |= {"cpu": cpu, "peak": peak_memory(pid), **self._traffic(ignoring)}
         if size:

@@ -32,8 +32,7 @@ def perform(stage: Stage, sizes: Sizes) -> None:
         return {"seconds": done.seconds}
 
     stage.measure("find", lambda: {**find(), "mount_seconds": mounting})
-    stage.contender.settle(stage.limit)
-    stage.quiet()
+    stage.settle()
     stage.measure("find again", find)
     stage.contender.unmount()
     remounting = stage.start(settled=False)
