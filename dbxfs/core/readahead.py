@@ -24,7 +24,9 @@ SLACK = 256 * 1024
 GROWTH = 4
 PLACES = 16
 """Steps that are fetched ahead of a reader with a stride, at the most."""
-SMALLEST_PIECE = 256 * 1024
+SMALLEST_PIECE = 1024 * 1024
+"""What a request ahead brings, at the least: its connection idles for a round trip before, and it
+costs processor time of its own."""
 LARGEST_PIECE = 4 * 1024 * 1024
 RENT = 5
 """A file is filled when this many times what was waited for is what filling takes."""

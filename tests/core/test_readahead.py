@@ -25,12 +25,14 @@ LIMIT = 32 * MIB
 REQUEST = 128 * KIB
 
 
-def read(offsets: list[int], length: int = REQUEST, size: int = LARGE) -> list[list[Range]]:
+def read(
+    offsets: list[int], length: int = REQUEST, size: int = LARGE, limit: int = LIMIT
+) -> list[list[Range]]:
     """What is fetched besides, for each of the reads of one reader."""
     pattern: Pattern | None = None
     fetched = []
     for offset in offsets:
-        pattern, ranges = advance(pattern, offset, min(offset + length, size), size, LIMIT)
+        pattern, ranges = advance(pattern, offset, min(offset + length, size), size, limit)
         fetched.append(ranges)
     return fetched
 
@@ -111,6 +113,12 @@ def test_pieces_are_the_range_in_order(start: int, length: int) -> None:
     assert (cut[0][0], cut[-1][1]) == (start, start + length)
     assert all(end - begin <= LARGEST_PIECE for begin, end in cut)
     assert all(end - begin >= SMALLEST_PIECE for begin, end in cut[:-1])
+
+
+def test_regression_readers_who_share_the_limit_ask_in_large_pieces() -> None:
+    found = read([*range(0, 64 * MIB, REQUEST)], size=64 * MIB, limit=LIMIT // 8)
+    asked = [piece for ranges in found for start, end in ranges for piece in pieces(start, end)]
+    assert len(asked) <= 64 + 4, "a round trip for each half megabyte left the link idle"
 
 
 @given(
