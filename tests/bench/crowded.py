@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.bench.figures import MIB, Bound, Work
 from tests.bench.groups import Group, Sizes
-from tests.bench.stage import Stage, Tree, Worker, WorkFailedError, remote_tree
+from tests.bench.stage import LimitReachedError, Stage, Tree, Worker, remote_tree
 from tests.bench.writes import make_file
 from tests.embedded import Embedded
 
@@ -71,11 +71,13 @@ def _all_at_once(stage: Stage, copier: Worker, watcher: Worker, huge: Tree) -> d
             moments["arrived"] = now
         if changed and "paged" not in moments and watcher.has_answered():
             moments["paged"] = watcher.receive(stage.deadline)["at"] - began
-        stage.check_deadline()
-    if not taken:
-        raise WorkFailedError("no operation was done")
+        if time.monotonic() > stage.deadline:
+            raise LimitReachedError({**moments, **_summary(taken)})
+    return {**moments, **_summary(taken)}
+
+
+def _summary(taken: list[float]) -> dict[str, float]:
     return {
-        **moments,
         "operations": len(taken),
         "median_seconds": statistics.median(taken),
         "p99": statistics.quantiles(taken, n=100)[98],

@@ -46,7 +46,11 @@ Tree = dict[str, tuple[str, int | None, str | None]]
 
 
 class LimitReachedError(Exception):
-    """It took longer than it may."""
+    """It took longer than it may. `measures`: what is known all the same."""
+
+    def __init__(self, measures: Mapping[str, float] | None = None) -> None:
+        super().__init__("it took longer than it may")
+        self.measures = dict(measures or {})
 
 
 class WorkFailedError(Exception):
@@ -247,7 +251,9 @@ class Stage:
         self.deadline = time.monotonic() + self.limit
         try:
             yield
-        except (LimitReachedError, TimeoutError):
+        except (LimitReachedError, TimeoutError) as error:
+            if isinstance(error, LimitReachedError):
+                measures |= error.measures
             figure = Figure(
                 self._name(work), self.contender.name, measures, self._routes(), over=self.limit
             )
