@@ -308,9 +308,13 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_memory(pid: int) -> int:
-    """The largest resident size since the start or the last `reset_peak`: bytes."""
+    """The largest resident size since the start or the last `reset_peak`: bytes.
+
+    Raises ProcessLookupError when the process has ended.
+    """
     match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert match is not None
+    if match is None:
+        raise ProcessLookupError(pid)
     return int(match[1]) * 1024
 
 

@@ -22,6 +22,8 @@ BARE = "bare FUSE"
 
 MIB = 1024 * 1024
 MEMORY_LIMIT = 250 * MIB
+COUNTED = ("requests", "sent", "received")
+"""Measures that grow until a work is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +90,23 @@ def judge(work: Work, figures: Iterable[Figure]) -> list[Verdict]:
             other = done.get((bound.work or work.name, bound.versus))
             theirs = other.measures.get(bound.measure) if other else None
             limit = None if theirs is None else theirs * bound.value
-        value = ours.measures.get(bound.measure) if ours else None
-        kept = None
-        if ours and (ours.over is not None or ours.failed) and value is None:
-            kept = False
-        elif value is not None and limit is not None:
-            kept = value >= limit if bound.least else value <= limit
-        verdicts.append(Verdict(bound, limit, kept))
+        verdicts.append(Verdict(bound, limit, _kept(bound, limit, ours)))
     return verdicts
+
+
+def _kept(bound: Bound, limit: float | None, ours: Figure | None) -> bool | None:
+    if ours is None:
+        return None
+    value = ours.measures.get(bound.measure)
+    unfinished = ours.over is not None or bool(ours.failed)
+    if value is None:
+        return False if unfinished and bound.measure != "peak" else None
+    if limit is None:
+        return None
+    if bound.least:
+        return value >= limit
+    # A count of what was given up would have grown.
+    return value <= limit and not (unfinished and bound.measure in COUNTED)
 
 
 # ---- The table ----

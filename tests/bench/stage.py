@@ -287,22 +287,26 @@ class Stage:
         self.server.faults(self._faults)
         self.server.reset_counters()
         cpu = cpu_seconds(pid)
-        began = time.monotonic()
-        found = do() or {}
-        ended = time.monotonic()
-        measures |= {"seconds": ended - began} | found
-        if arrives is not None:
-            self.until(arrives)
-            arrived = time.monotonic()
-            measures |= {"arrived": arrived - began, "lag": arrived - ended}
-        if not ignoring:
-            # What is sent a while after the program's end belongs to it.
-            self.settle()
-        cpu = cpu_seconds(pid) - cpu
-        measures |= {"cpu": cpu, "peak": peak_memory(pid), **self._traffic(ignoring)}
+        try:
+            began = time.monotonic()
+            found = do() or {}
+            ended = time.monotonic()
+            measures |= {"seconds": ended - began} | found
+            if arrives is not None:
+                self.until(arrives)
+                arrived = time.monotonic()
+                measures |= {"arrived": arrived - began, "lag": arrived - ended}
+            if not ignoring:
+                # What is sent a while after the program's end belongs to it.
+                self.settle()
+        finally:
+            # Of what was given up, too; of a contender that has ended nothing is known.
+            with contextlib.suppress(OSError):
+                measures |= {"cpu": cpu_seconds(pid) - cpu, "peak": peak_memory(pid)}
+            measures |= self._traffic(ignoring)
         if size:
             measures["rate"] = size / measures.get("arrived", measures["seconds"])
-            measures["cpu_per_mb"] = cpu / (size / 1e6)
+            measures["cpu_per_mb"] = measures["cpu"] / (size / 1e6)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Returns when `condition` is true. Raises LimitReachedError."""

@@ -83,8 +83,14 @@ class TestFigures:
         given_up = Figure("cp", OURS, over=60)
         failed = Figure("cp", OURS, failed="it broke")
         for figure in (given_up, failed):
-            assert not any(verdict.kept for verdict in judge(self.work, [figure]))
+            kept = [verdict.kept for verdict in judge(self.work, [figure])]
+            assert kept == [False, False, None], "nothing is known of its memory"
             assert "✗" in table([self.work], [figure])
+
+    def test_what_was_given_up_keeps_what_is_certain(self) -> None:
+        figure = Figure("cp", OURS, {"seconds": 1, "requests": 3, "peak": MIB}, over=60)
+        kept = [verdict.kept for verdict in judge(self.work, [figure])]
+        assert kept == [True, False, True], "it would have made more requests"
 
     def test_a_bound_may_be_another_contenders_or_another_works_figure(self) -> None:
         figures = [
