@@ -1,6 +1,6 @@
-"""Which tests must run in one process when several run side by side (`scripts/test`).
+"""What holds for all tests: Hypothesis without deadlines, and who runs in one process.
 
-Those of a file share what is costly to start; those of the conformance suite write down together
+Several run side by side (`scripts/test`). Those of a file share what is costly to start; those of the conformance suite write down together
 what they provoked, and its last test reads it.
 """
 
@@ -9,6 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 CONFORMANCE = Path(__file__).parent / "conformance"
 

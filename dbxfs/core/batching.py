@@ -11,6 +11,7 @@ What failed in a batch for a reason of its own goes alone as well (`alone`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ BODY_ENTRIES = 250
 """Files in one body: their list is in a header, and a proxy on the way takes some 32 KiB."""
 BODY_BYTES = 8 * 1024 * 1024
 FEWEST = 10
+LULL = 0.5
+"""Seconds without a change that end a burst."""
+LONG = 4.0
+"""Seconds between two rounds of a burst that does not end."""
 TOO_LONG = 15.0
 """Seconds of a commit after which the next one is smaller: meanwhile the feed stands still."""
 
@@ -114,6 +119,32 @@ def bodies(sizes: Sequence[int], entries: int = BODY_ENTRIES) -> list[range]:
     if start < len(sizes):
         found.append(range(start, len(sizes)))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Changes that come one after the other, as of a `cp -r`; times in seconds of any one clock.
+
+    Until they pause nothing is sent: the programs have the processor for themselves, and what they
+    do goes into few calls. A burst that goes on is sent now and then all the same.
+    """
+
+    begun: float = -math.inf
+    """When it began, or when something was sent last."""
+    last: float = -math.inf
+    """The last change."""
+
+    def changed(self, now: float) -> Burst:
+        """Another change."""
+        return Burst(now if now > self.opens() else self.begun, now)
+
+    def sent(self, now: float) -> Burst:
+        """What is due is being sent."""
+        return Burst(now, self.last)
+
+    def opens(self) -> float:
+        """When what is due may be sent."""
+        return min(self.last + LULL, self.begun + LONG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import random
 import sqlite3
 from collections import deque
@@ -58,11 +57,6 @@ log = logging.getLogger(__name__)
 SETTLE = 1.0
 CEILING = 20.0
 """Seconds after which what is changed again and again is sent all the same."""
-LULL = 0.5
-"""Seconds without any change that end a burst, such as a `cp -r`; until then nothing is sent: the
-programs have the processor for themselves, and what they do goes into few calls."""
-NO_LULL = 4.0
-"""Seconds that this is waited for."""
 ROUND = 2000
 """Inodes decided about in one round."""
 AT_A_TIME = 20
@@ -134,7 +128,7 @@ class Replicator:
         self._no_batches: set[type[plan.Call]] = set()
         """What Dropbox takes one by one only."""
         self._size = batching.Size()
-        self._changed_at = -math.inf
+        self._burst = batching.Burst()
         self._failures: dict[int, int] = {}
         self._in_a_row = 0
         self._resume_at = 0.0
@@ -148,8 +142,10 @@ class Replicator:
 
     def pending(self, ino: int) -> None:
         """The inode has changed: it is due when it has settled."""
-        self._changed_at = trio.current_time()
-        self._agenda.settle(ino, self._changed_at, self._settle, CEILING)
+        now = trio.current_time()
+        if self._settle:
+            self._burst = self._burst.changed(now)
+        self._agenda.settle(ino, now, self._settle, CEILING)
         self._wake.set()
 
     def is_sending(self, ino: int) -> bool:
@@ -158,7 +154,7 @@ class Replicator:
 
     def hurry(self) -> None:
         """Send everything now, also what was put off."""
-        self._resume_at, self._changed_at = 0.0, -math.inf
+        self._resume_at, self._burst = 0.0, batching.Burst()
         for row in self._journal.rows():
             self._put_off(row.ino, 0)
 
@@ -177,6 +173,7 @@ class Replicator:
 
     async def sent(self, ino: int) -> None:
         """Return when Dropbox has the inode as it is now; `NotSentError` when it refuses."""
+        self._burst = batching.Burst()
         self._put_off(ino, 0)
         while (row := self._journal.row(ino)) is not None:
             trouble = row.error or self.trouble
@@ -195,13 +192,15 @@ class Replicator:
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
-                due = self._agenda.take(now, ROUND) if now >= self._resume_at else []
+                opens = max(self._resume_at, self._burst.opens())
+                due = self._agenda.take(now, ROUND) if now >= opens else []
                 if due:
+                    self._burst = self._burst.sent(now)
                     await self._round(due, nursery)
                     self._tell_progress()
                     continue
                 self._wake = trio.Event()
-                with trio.CancelScope(deadline=max(self._agenda.next_time(), self._resume_at)):
+                with trio.CancelScope(deadline=max(self._agenda.next_time(), opens)):
                     await self._wake.wait()
 
     def _put_off(self, ino: int, seconds: float) -> None:
@@ -289,11 +288,7 @@ class Replicator:
             case plan.Hold(reason):
                 self._hold(ino, reason)
             case plan.Bring() | plan.Upload() | plan.CreateFolder() | plan.Delete() | plan.Move():
-                member = self._member(ino, step)
-                if member.size <= batching.SMALL and self._restless(ino):
-                    self._put_off(ino, LULL)
-                else:
-                    self._ready[ino] = member
+                self._ready[ino] = self._member(ino, step)
             case plan.After():
                 raise AssertionError("the first of a chain waits for nobody")
 
@@ -306,12 +301,6 @@ class Replicator:
             base = self._tree.base_path(ino) or call.source
             return Member(ino, call, paths=(RemotePath(fold(base)), RemotePath(fold(call.target))))
         return Member(ino, call)
-
-    def _restless(self, ino: int) -> bool:
-        """Whether more is coming that would go with it: in a moment there is one call for all."""
-        row = self._journal.row(ino)
-        age = 0 if row is None else (self._tree.clock() - row.since_ns) / 1e9
-        return trio.current_time() - self._changed_at < min(LULL, self._settle) and age < NO_LULL
 
     def _wake_waiters(self, ino: int) -> None:
         for waiter in self._waiters.pop(ino, ()):

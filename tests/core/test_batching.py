@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +13,12 @@ from dbxfs.core.batching import (
     BATCH_BYTES,
     BODY_BYTES,
     FEWEST,
+    LONG,
+    LULL,
     MOST,
     SMALL,
     TOO_LONG,
+    Burst,
     Member,
     Size,
     batches,
@@ -132,3 +138,27 @@ def test_the_size_follows_what_dropbox_bears(
     before: int, seconds: float, busy: bool, after: int
 ) -> None:
     assert Size(before).after(seconds=seconds, busy=busy) == Size(after)
+
+
+def test_a_burst_is_sent_when_it_pauses() -> None:
+    burst = Burst()
+    for tenth in range(20):
+        burst = burst.changed(10 + tenth / 10)
+    assert burst.opens() == pytest.approx(11.9 + LULL)
+
+
+def test_a_burst_without_end_is_sent_now_and_then() -> None:
+    burst, sent = Burst(), []
+    for tenth in range(200):
+        now = 10 + tenth / 10
+        burst = burst.changed(now)
+        if now >= burst.opens():
+            sent.append(now)
+            burst = burst.sent(now)
+    assert len(sent) == 4
+    assert all(later - sooner >= LONG for sooner, later in itertools.pairwise(sent))
+
+
+def test_a_single_change_waits_for_nobody() -> None:
+    assert Burst().opens() == -math.inf
+    assert Burst().changed(10.0).opens() == 10.0 + LULL
