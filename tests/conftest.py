@@ -1,7 +1,7 @@
 """What holds for all tests: Hypothesis without deadlines, and who runs in one process.
 
-Several run side by side (`scripts/test`). Those of a file share what is costly to start; those of the conformance suite write down together
-what they provoked, and its last test reads it.
+Several run side by side (`scripts/test`). Those of a file share what is costly to start; those of
+the conformance suite write down together what they provoked, and its last test reads it.
 """
 
 from __future__ import annotations
