@@ -149,9 +149,9 @@ class BlockCache:
         """The unit (counted from the file's beginning) if it was kept alone, or None."""
         return self._get(f"{content}/u{unit}")
 
-    def put(self, content: str, block: int, data: bytes | bytearray | memoryview) -> None:
-        """Keep the block, evicting others when the limit is reached."""
-        self._put(content, f"{content}/{block}", data)
+    def put(self, content: str, block: int, data: bytes | bytearray | memoryview) -> bool:
+        """Keep the block, evicting others when the limit is reached; whether it is here now."""
+        return self._put(content, f"{content}/{block}", data)
 
     def put_unit(self, content: str, unit: int, data: bytes | bytearray | memoryview) -> None:
         """Keep a unit alone."""
@@ -175,7 +175,7 @@ class BlockCache:
         self._note_use(key)
         return data
 
-    def _put(self, content: str, key: str, data: bytes | bytearray | memoryview) -> None:
+    def _put(self, content: str, key: str, data: bytes | bytearray | memoryview) -> bool:
         try:
             self._cache.set(key, b"".join((data, _CHECKSUM.pack(zlib.crc32(data)))), tag=content)
             if self._cache.volume() > self._limit + MARGIN // 2:
@@ -183,6 +183,8 @@ class BlockCache:
                 self._cache.cull()
         except _FAILURES as error:
             log.warning("the block cache cannot be written: %s", error)
+            return False
+        return True
 
     def _note_use(self, key: str) -> None:
         with self._lock:
@@ -206,8 +208,11 @@ class BlockCache:
 
     # ---- Whole contents ----
 
-    def put_file(self, content: str, path: Path) -> None:
-        """Keep all blocks of a file that lies at `path`, unless it would push out the rest."""
+    def put_file(self, content: str, path: Path, *, pinned: bool = False) -> None:
+        """Keep all blocks of a file that lies at `path`, unless it would push out the rest.
+
+        `pinned`: it is to stay; here that makes no difference (see `store.pinned`).
+        """
         try:
             if path.stat().st_size > self._limit // 2:
                 return
@@ -221,18 +226,33 @@ class BlockCache:
 
     def cached(self, content: str, size: int) -> int:
         """How many bytes of a content of `size` bytes are here."""
+        return covered(self._names(content), size)
+
+    def _names(self, content: str) -> set[str]:
+        """What is here of a content: numbers of blocks, and of units with a "u" before them."""
         try:
             keys = self._cache._sql("SELECT key FROM Cache WHERE tag = ?", (content,)).fetchall()
         except _FAILURES as error:
             log.warning("the block cache cannot be read: %s", error)
-            return 0
-        names = [key.rpartition("/")[2] for (key,) in keys]
-        blocks = {int(name) for name in names if name.isdecimal()}
-        units = {int(name[1:]) for name in names if name[:1] == "u"}
-        alone = {unit for unit in units if unit * UNIT // BLOCK not in blocks}
-        return sum(max(0, min(BLOCK, size - block * BLOCK)) for block in blocks) + sum(
-            max(0, min(UNIT, size - unit * UNIT)) for unit in alone
-        )
+            return set()
+        return {key.rpartition("/")[2] for (key,) in keys}
+
+    def has(self, content: str, block: int) -> bool:
+        """Whether the block is here as a whole; its bytes are not looked at."""
+        try:
+            return f"{content}/{block}" in self._cache
+        except _FAILURES as error:
+            log.warning("the block cache cannot be read: %s", error)
+            return False
+
+    def counts(self) -> dict[str, int]:
+        """Of each content, how many blocks and units are here."""
+        try:
+            rows = self._cache._sql("SELECT tag, count(*) FROM Cache GROUP BY tag")
+            return {tag: count for tag, count in rows if isinstance(tag, str)}
+        except _FAILURES as error:
+            log.warning("the block cache cannot be read: %s", error)
+            return {}
 
     def forget(self, content: str) -> None:
         """Drop all that is here of a content."""
@@ -294,3 +314,14 @@ class BlockCache:
         """Give its connections back."""
         self._write_down_uses()
         self._cache.close()
+
+
+def covered(names: Iterable[str], size: int) -> int:
+    """How many bytes of a content of `size` bytes the named blocks and units ("u") cover."""
+    named = set(names)
+    blocks = {int(name) for name in named if name.isdecimal()}
+    units = {int(name[1:]) for name in named if name[:1] == "u"}
+    alone = {unit for unit in units if unit * UNIT // BLOCK not in blocks}
+    return sum(max(0, min(BLOCK, size - block * BLOCK)) for block in blocks) + sum(
+        max(0, min(UNIT, size - unit * UNIT)) for unit in alone
+    )

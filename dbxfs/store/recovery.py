@@ -34,6 +34,7 @@ from .tree import Tree
 log = logging.getLogger(__name__)
 
 KEPT_META = ("account", "path_root")
+SAVED = ("journal", "staging", "pin")
 
 Row = dict[str, Any]
 
@@ -58,7 +59,7 @@ def rescue(damaged: Path, database: Database) -> Rescued:
         with contextlib.suppress(sqlite3.Error):
             # Go on with the tables that are good when the entry of another one is not.
             source.execute("PRAGMA writable_schema = ON")
-        rows = {table: _readable(source, table) for table in ("journal", "staging")}
+        rows = {table: _readable(source, table) for table in SAVED}
         inodes = _with_folders(source, {row["ino"] for table in rows.values() for row in table})
         meta = [_one(source, "meta", "key", key) for key in KEPT_META]
     changes = files = 0
@@ -69,7 +70,8 @@ def rescue(damaged: Path, database: Database) -> Rescued:
         saved = _insert_inodes(database, inodes)
         for table, found in rows.items():
             for row in found:
-                if row["ino"] in saved and _insert(database, table, row):
+                known = row["ino"] in saved or (table == "pin" and row["ino"] == ROOT_INO)
+                if known and _insert(database, table, row):
                     changes += table == "journal"
                     files += table == "staging"
     return Rescued(changes, files)

@@ -403,7 +403,17 @@ class RemoteChanges:
             self._stale_entry(inode.parent, inode.name, ino)
         self._tree.update(ino, parent=None)
         self._database.execute("DELETE FROM journal WHERE ino = ?", ino)
+        self._hand_pin_on(inode)
         self._tree.drop_unused(ino)
+
+    def _hand_pin_on(self, inode: Inode) -> None:
+        """A pinned file that is gone, where another one has taken its name in the same batch."""
+        if inode.base_parent is None or inode.base_name is None:
+            return
+        if self._database.exists("pin", inode.ino):
+            successor = self._tree.child(inode.base_parent, inode.base_name)
+            if successor is not None and successor.kind == inode.kind:
+                self._tree.hand_pin_on(inode.ino, successor.ino)
 
     def _end_crawl(self) -> None:
         """What this crawl did not list is gone."""

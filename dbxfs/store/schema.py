@@ -22,7 +22,7 @@ import functools
 import sqlite3
 from collections.abc import Iterable
 
-VERSION = 3
+VERSION = 4
 """`PRAGMA user_version`; raise it together with a step in `MIGRATIONS`."""
 
 _TABLES = """
@@ -175,11 +175,19 @@ END;
 CREATE INDEX inode_hash ON inode (substr(hash, 1, 10)) WHERE hash NOT NULL;
 """
 
-CREATE = _TABLES + MOVED + SENT + SESSION
+PIN = """
+CREATE TABLE pin (
+    -- Files and folders that programs or people want here complete; in a folder, all that is in it.
+    ino INTEGER PRIMARY KEY REFERENCES inode (ino)
+);
+"""
+
+CREATE = _TABLES + MOVED + SENT + SESSION + PIN
 
 MIGRATIONS: dict[int, str] = {
     1: MOVED + SENT + "ALTER TABLE journal ADD COLUMN code TEXT;",
     2: "DROP TABLE session;" + SESSION,
+    3: PIN,
 }
 """From version N to N + 1."""
 

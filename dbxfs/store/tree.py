@@ -53,6 +53,7 @@ class Tree:
         self.write_down: Callable[[int], None] = lambda ino: None
         self.hold_content: Callable[[Inode], None] = lambda inode: None
         self.on_rebase: Callable[[int, Rev | None, Rev], None] = lambda ino, old, new: None
+        self.on_change: Callable[[], None] = lambda: None
         self._hot: OrderedDict[int, Inode] = OrderedDict()
         database.rolled_back.append(self.forget_hot)
 
@@ -233,6 +234,7 @@ class Tree:
                 raise TreeError(errno.EINVAL, "into itself")
             if target is not None and target.ino != inode.ino:
                 self._check_replace(inode, target, replace)
+                self.hand_pin_on(target.ino, inode.ino)
                 self._detach(target)
             elif target is not None:
                 if not replace and inode.name == new_name:
@@ -314,6 +316,7 @@ class Tree:
             *columns.values(),
         )
         assert cursor.lastrowid is not None  # noqa: S101
+        self.on_change()
         return cursor.lastrowid
 
     def update(self, ino: int, **columns: object) -> None:
@@ -325,13 +328,22 @@ class Tree:
             *columns.values(),
             ino,
         )
+        self.on_change()
 
     def delete(self, ino: int) -> None:
         """Remove a row and all that hangs on it."""
         self._hot.pop(ino, None)
         self.on_delete(ino)
-        for table in ("session", "staging", "journal", "sent", "inode"):
+        for table in ("session", "staging", "journal", "sent", "pin", "inode"):
             self.database.execute(f"DELETE FROM {table} WHERE ino = ?", ino)  # noqa: S608
+        self.on_change()
+
+    def hand_pin_on(self, old: int, new: int) -> None:
+        """What takes the place of a pinned inode is pinned: to people it is the same document.
+
+        Programs save by renaming a new file over the old one.
+        """
+        self.database.execute("UPDATE OR REPLACE pin SET ino = ? WHERE ino = ?", new, old)
 
     def has_content(self, ino: int) -> bool:
         """Whether programs wrote what Dropbox does not have, also what they have not closed."""

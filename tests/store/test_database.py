@@ -108,24 +108,43 @@ def schema_of(path: Path) -> list[tuple[str, str]]:
         )
 
 
-def as_version_1(path: Path) -> None:
-    """Make a new database what the first version would have left."""
+UNDONE = {
+    4: ["DROP TABLE pin"],
+    3: [
+        "DROP INDEX inode_hash",
+        "DROP TABLE part",
+        "DROP TABLE session",
+        "CREATE TABLE session (ino INTEGER PRIMARY KEY REFERENCES staging (ino),"
+        " session TEXT NOT NULL, sent INTEGER NOT NULL, hash TEXT NOT NULL)",
+    ],
+    2: [
+        "DROP TABLE moved",
+        "DROP TABLE sent",
+        "DROP TABLE journal",
+        "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL"
+        " UNIQUE REFERENCES inode (ino), since_ns INTEGER NOT NULL, attempts INTEGER NOT NULL"
+        " DEFAULT 0, error TEXT, shown_rev TEXT)",
+    ],
+}
+"""What takes a version's news away again."""
+
+
+def as_version(version: int, path: Path) -> None:
+    """Make a new database what an old version would have left."""
     Database(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP TABLE moved")
-        connection.execute("DROP TABLE sent")
-        connection.execute("DROP TABLE journal")
-        connection.execute(
-            "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL"
-            " UNIQUE REFERENCES inode (ino), since_ns INTEGER NOT NULL, attempts INTEGER NOT NULL"
-            " DEFAULT 0, error TEXT, shown_rev TEXT)"
-        )
-        connection.execute("PRAGMA user_version = 1")
+        for later in range(schema.VERSION, version, -1):
+            for statement in UNDONE[later]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.commit()
 
 
-def test_a_database_of_the_first_version_becomes_one_of_this(path: Path, tmp_path: Path) -> None:
-    as_version_1(path)
+@pytest.mark.parametrize("version", range(1, schema.VERSION))
+def test_a_database_of_an_old_version_becomes_one_of_this(
+    path: Path, tmp_path: Path, version: int
+) -> None:
+    as_version(version, path)
     Database(path).close()
     Database(tmp_path / "new.db").close()
     assert schema_of(path) == schema_of(tmp_path / "new.db")
@@ -134,7 +153,7 @@ def test_a_database_of_the_first_version_becomes_one_of_this(path: Path, tmp_pat
 def test_a_migration_that_fails_halfway_leaves_the_old_version(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_version_1(path)
+    as_version(1, path)
     before = schema_of(path)
     monkeypatch.setitem(
         schema.MIGRATIONS, 1, f"{schema.MIGRATIONS[1]}\nINSERT INTO nowhere VALUES (1);"

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbxfs.store.database import Database, DatabaseDamagedError
+from dbxfs.store.inode import ROOT_INO
+from dbxfs.store.pins import Pins
 from dbxfs.store.recovery import mend_staging, rescue
 from tests.fakes import FakeDropbox
 
@@ -44,6 +46,21 @@ def staged(mount: Mount, path: str) -> Path:
 
 
 # ---- A damaged database ----
+
+
+def test_pins_outlive_the_loss_of_the_tree(mount: Mount, dropbox: FakeDropbox) -> None:
+    dropbox.write("/d/e/f", b"f")
+    dropbox.write("/g", b"g")
+    mount.follow()
+    for path in ("/d/e", "/g", ""):
+        Pins(mount.tree).add(mount.ino(path) if path else ROOT_INO)
+    with_new_database(mount)
+    mount.follow()
+    pins = Pins(mount.tree)
+    assert pins.is_set(mount.ino("/d/e"))
+    assert pins.is_set(mount.ino("/g"))
+    assert pins.is_set(ROOT_INO)
+    assert mount.read("/d/e/f") == b"f"
 
 
 def test_pending_work_outlives_the_loss_of_the_tree(mount: Mount, dropbox: FakeDropbox) -> None:
