@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import trio
@@ -28,6 +28,7 @@ from dbxfs.core.content_hash import content_hash, hash_blocks
 from dbxfs.core.model import FileEntry, FileId, RemotePath
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.journal import Journal
+from dbxfs.store.pins import Pins
 from dbxfs.store.staged import StagedFile
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree, TreeError
@@ -107,6 +108,7 @@ class Uploads:
         self._uploader = uploader
         self._steps = steps
         self._cache = cache
+        self._pins = Pins(tree)
         self._body_entries = BODY_ENTRIES
         self._batched = True
         self._copied = True
@@ -148,8 +150,9 @@ class Uploads:
             try:
                 await self._commit(members, drafts, failed, clean)
             finally:
+                pinned = {draft.ino for draft in clean if self._pins.covers(draft.ino)}
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._keep_as_clean, clean)
+                    await trio.to_thread.run_sync(self._keep_as_clean, clean, pinned)
         return failed
 
     # ---- What is to be sent ----
@@ -407,14 +410,14 @@ class Uploads:
                 return error
         return answer
 
-    def _keep_as_clean(self, drafts: Sequence[Draft]) -> None:
+    def _keep_as_clean(self, drafts: Sequence[Draft], pinned: Set[int]) -> None:
         """What was staged is a clean copy now: it moves into the cache. Blocks.
 
         The files go when the database that no longer names them is on the disk: after a power cut
         there would else be a name for bytes that are gone.
         """
         for draft in drafts:
-            self._cache.put_file(draft.digest, draft.staged.path)
+            self._cache.put_file(draft.digest, draft.staged.path, pinned=draft.ino in pinned)
         if drafts:
             self._tree.database.sync()
         for draft in drafts:
