@@ -33,10 +33,12 @@ from dbxfs.core.model import Account
 from dbxfs.fs.context import Context, Shown
 from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
-from dbxfs.store.blocks import BLOCK, BlockCache
+from dbxfs.store.blocks import BLOCK
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError, is_damage
 from dbxfs.store.inode import Effect
 from dbxfs.store.journal import Journal
+from dbxfs.store.pinned import PinningCache
+from dbxfs.store.pins import Pins
 from dbxfs.store.recovery import mend_staging, rescue
 from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.sessions import Sessions
@@ -44,6 +46,8 @@ from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
+from dbxfs.sync.holdings import Holdings
+from dbxfs.sync.pinner import Pinner
 from dbxfs.sync.replicator import SETTLE, Replicator
 from dbxfs.sync.siblings import Siblings
 from dbxfs.sync.space import SpaceWatch
@@ -87,7 +91,11 @@ class Services:
     space: SpaceWatch
     client: Client
     fetcher: Fetcher
-    cache: BlockCache
+    cache: PinningCache
+    pins: Pins
+    pinner: Pinner
+    holdings: Holdings
+    context: Context
     stale: Callable[[list[Effect]], None]
 
 
@@ -104,7 +112,7 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
             raise MountError(str(error)) from None
         except sqlite3.OperationalError as error:
             raise MountError(f"{folders.database} cannot be opened: {error}") from None
-        cache = BlockCache(folders.cache, options.cache_size)
+        cache = PinningCache(folders.cache, options.cache_size, folders.pinned)
         try:
             trio.run(_serve, options, settings, folders, tree, staging, cache, ready)
         except* (MountError, DropboxError, WrongAccountError) as group:
@@ -177,7 +185,7 @@ async def _serve(
     folders: Folders,
     tree: Tree,
     staging: Staging,
-    cache: BlockCache,
+    cache: PinningCache,
     ready: Callable[[], None],
 ) -> None:
     database = tree.database
@@ -187,6 +195,9 @@ async def _serve(
         changes = RemoteChanges(tree)
         turn = trio.Lock()
         fetcher = Fetcher(client, cache, nursery)
+        pins = Pins(tree)
+        pinner = Pinner(pins, cache, fetcher.read, database.path)
+        holdings = Holdings(cache, kernel.stale, database.path)
         uploader = Uploader(client, fetcher, Sessions(database))
         journal = Journal(tree)
         steps = Steps(
@@ -201,13 +212,14 @@ async def _serve(
         settle = 0.0 if options.sync_remote else SETTLE
         replicator = Replicator(tree, journal, staging, steps, uploads, settle)
         tree.on_pending = replicator.pending
+        tree.on_change = pinner.wake
         tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)
         feed = Feed(
             client,
             changes,
             turn,
             kernel.stale,
-            partial(_connected, nursery, replicator),
+            partial(_connected, nursery, replicator, pinner),
             account=database.get_meta("account") or "",
             root=options.folder,
         )
@@ -223,6 +235,8 @@ async def _serve(
             space=space.known,
             add_space=space.add,
             journal=journal,
+            pins=pins,
+            holdings=holdings,
             uploading=replicator.is_sending,
             on_dropbox=replicator.sent if options.sync_remote else None,
         )
@@ -240,6 +254,10 @@ async def _serve(
             client,
             fetcher,
             cache,
+            pins,
+            pinner,
+            holdings,
+            context,
             kernel.stale,
         )
         # Before the mount: a signal that nobody waits for would leave a dead one behind.
@@ -251,6 +269,7 @@ async def _serve(
                 nursery.start_soon(_keep_up, database)
                 nursery.start_soon(space.run)
                 nursery.start_soon(trio.to_thread.run_sync, cache.sweep)
+                nursery.start_soon(pinner.run)
                 await nursery.start(serve_commands, services)
                 with registered(options.mountpoint, folders.socket):
                     await _serve_kernel(options, signals, ready)
@@ -264,8 +283,9 @@ async def _serve(
         nursery.cancel_scope.cancel()
 
 
-def _connected(nursery: trio.Nursery, replicator: Replicator) -> None:
+def _connected(nursery: trio.Nursery, replicator: Replicator, pinner: Pinner) -> None:
     """Dropbox answers, and it is the right account: from now on changes may be sent."""
+    pinner.hurry()
     if replicator.running:
         replicator.hurry()
     else:

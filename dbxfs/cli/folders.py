@@ -112,6 +112,11 @@ class Folders:
         return private(self.state / "staging")
 
     @property
+    def pinned(self) -> Path:
+        """Contents that are to stay here."""
+        return private(self.cache / "pinned")
+
+    @property
     def recovered(self) -> Path:
         """Bytes that lost their place."""
         return self.state / "recovered"

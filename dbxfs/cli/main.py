@@ -16,7 +16,7 @@ from dbxfs.api.auth import TOKEN_URL
 from dbxfs.api.errors import DropboxError
 from dbxfs.api.login import WWW_URL, begin, exchange
 
-from . import credentials
+from . import credentials, paths
 from .folders import mounts, socket_of
 from .mountinfo import place
 from .older import warn_of_older_program
@@ -73,22 +73,29 @@ def login(account: str, app_key: str | None, api_url: str | None) -> None:
 
 
 @dbxfs.command()
-@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(mountpoint: Path | None, as_json: bool) -> None:
-    """Show what the mounts are doing; MOUNTPOINT restricts it to one."""
-    found = [_socket(mountpoint)] if mountpoint else [socket for _, socket in mounts()]
+def status(path: Path | None, as_json: bool) -> None:
+    """Show what the mounts are doing, or the one on PATH, or a file or folder in one."""
+    if path is not None and paths.owner_of(path)[0] != place(path):
+        reply = paths.ask_about(path, "status")
+        text = (
+            json.dumps(reply, indent=2) if as_json else "\n".join(paths.status_lines(path, reply))
+        )
+        click.echo(text)
+        return
+    found = [_socket(path)] if path else [socket for _, socket in mounts()]
     replies = []
     for socket in found:
         try:
             replies += [*ask(socket, "status", ANSWER_TIMEOUT)]
         except NoAnswerError:
-            if mountpoint:
+            if path:
                 raise
     for reply in replies:
         reply.pop("done", None)
     if as_json:
-        click.echo(json.dumps(replies[0] if mountpoint else replies, indent=2))
+        click.echo(json.dumps(replies[0] if path else replies, indent=2))
         return
     for line in _status_lines(replies):
         click.echo(line)
@@ -102,6 +109,8 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {'online' if reply['online'] else 'offline: ' + reply['trouble']}"
         yield f"  {reply['entries']} entries, listing {reply['listing']}"
         yield f"  {progress_line({**reply, 'trouble': None})}"
+        if reply["pinned"]["files"]:
+            yield f"  {paths.pinned_line(reply['pinned'])}"
         if reply["local"]:
             yield f"  {reply['local']} files with names that Dropbox does not take are kept here"
         for error in reply["errors"]:
@@ -186,6 +195,10 @@ def _socket(mountpoint: Path) -> Path:
     if socket is None:
         raise NoAnswerError(f"no dbxfs is known to be mounted on {mountpoint}")
     return socket
+
+
+for command in (paths.pin, paths.unpin, paths.evict):
+    dbxfs.add_command(command)
 
 
 def main() -> NoReturn:

@@ -22,6 +22,7 @@ async def status(services: Services) -> dict[str, Any]:
     """All that `dbxfs status --json` prints of one mount."""
     entries = await trio.to_thread.run_sync(services.tree.database.count, "inode")
     recovered = await trio.to_thread.run_sync(_names_in, services.folders.recovered)
+    pinned = await services.pinner.totals()
     return {
         "mountpoint": str(services.options.mountpoint),
         "account": "demo" if services.options.demo else services.options.account,
@@ -31,6 +32,12 @@ async def status(services: Services) -> dict[str, Any]:
         "cache_dir": str(services.folders.cache),
         **await progress(services),
         "errors": errors(services),
+        "pinned": {
+            "files": pinned.files,
+            "size": pinned.size,
+            "missing": pinned.missing,
+            "trouble": pinned.trouble,
+        },
         "recovered": recovered,
     }
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from . import checking, reports
+from . import checking, holding, reports
 
 if TYPE_CHECKING:
     from .daemon import Services
@@ -77,6 +77,8 @@ async def _answer(services: Services, stream: trio.SocketStream) -> None:
 
 async def _carry_out(services: Services, request: object, reply: Reply) -> None:
     match request:
+        case {"command": "status" | "pin" | "unpin" | "evict" as command, "ino": int(ino)}:
+            await reply({**await holding.answer(services, command, ino), "done": True})
         case {"command": "status"}:
             await reply({**await reports.status(services), "done": True})
         case {"command": "sync"}:

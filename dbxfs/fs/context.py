@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from dbxfs.core.model import Space
 from dbxfs.store.journal import Journal
+from dbxfs.store.pins import Pins
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Listing
 from dbxfs.sync.fetcher import Fetcher
+from dbxfs.sync.holdings import Holdings
 from dbxfs.sync.siblings import Siblings
 
 from .kernel import Kernel
@@ -44,5 +46,7 @@ class Context:
     journal: Journal
     uploading: Callable[[int], bool]
     """The inode whose content is being sent."""
+    pins: Pins
+    holdings: Holdings
     on_dropbox: Callable[[int], Awaitable[None]] | None = None
     """With `sync=remote`: returns when Dropbox has the inode, raises what it refused."""

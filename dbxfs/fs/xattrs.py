@@ -1,8 +1,12 @@
 """Extended attributes: what dbxfs knows of a file, for getfattr(1) and for scripts.
 
-The names are part of the outside interface. They are computed when they are asked for and cannot
-be set. Names of other namespaces than "user" are refused with ENOTSUP, which ls(1) remembers for
-the whole file system and asks no more.
+The names are part of the outside interface. They are computed when they are asked for. Only `pin`
+can be set, to 1, and removed. It is readable on all that is pinned with a folder above, and
+listed only where the pin itself stands: who copies a file with its attributes would else pin the
+copy.
+
+Names of other namespaces than "user" are refused with ENOTSUP, which ls(1) remembers for the whole
+file system and asks no more.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from .context import Context
 from .errors import errnos
 
 PREFIX = b"user.dbxfs."
+PIN = PREFIX + b"pin"
+CACHED = PREFIX + b"cached"
 
 _CONFLICT = re.compile(r"\((?:.*\s)?conflicted copy(?:\s.*)?\)")
 """How Dropbox and we mark a file's other version in its name."""
@@ -48,6 +54,7 @@ def values(context: Context, inode: Inode) -> dict[str, str]:
         "id": inode.id,
         "rev": inode.rev if inode.on_dropbox else None,
         "content_hash": inode.hash if inode.on_dropbox else None,
+        "pin": "1" if context.pins.covers(inode.ino) else None,
     }
     if inode.ino == ROOT_INO:
         del found["state"]
@@ -67,7 +74,9 @@ class XattrHandlers(pyfuse3.Operations):
         if not name.startswith(b"user."):
             raise pyfuse3.FUSEError(errno.ENOTSUP)
         value = None
-        if name.startswith(PREFIX):
+        if name == CACHED:
+            value = await self._cached(self.context.tree.get(inode))
+        elif name.startswith(PREFIX):
             known = values(self.context, self.context.tree.get(inode))
             value = known.get(name[len(PREFIX) :].decode("utf-8", "replace"))
         if value is None:
@@ -79,8 +88,19 @@ class XattrHandlers(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> Sequence[pyfuse3.XAttrNameT]:
         """listxattr(2)."""
-        known = values(self.context, self.context.tree.get(inode))
-        return [pyfuse3.XAttrNameT(PREFIX + name.encode()) for name in known]
+        found = self.context.tree.get(inode)
+        names = [PREFIX + name.encode() for name in values(self.context, found)]
+        if not self.context.pins.is_set(inode) and PIN in names:
+            names.remove(PIN)
+        return [
+            pyfuse3.XAttrNameT(name) for name in (*names, *([CACHED] if found.downloadable else []))
+        ]
+
+    async def _cached(self, inode: Inode) -> str | None:
+        """Per cent of a file, or of all that is in a folder; None: it has no bytes to keep."""
+        if not inode.downloadable:
+            return None
+        return str((await self.context.holdings.measure(inode.ino)).percent)
 
     @errnos
     async def setxattr(
@@ -90,12 +110,21 @@ class XattrHandlers(pyfuse3.Operations):
         value: bytes,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """setxattr(2): ours are not to be set, others are not kept."""
+        """setxattr(2): of ours only the pin can be set, others are not kept."""
+        if name == PIN:
+            if value != b"1":
+                raise pyfuse3.FUSEError(errno.EINVAL)
+            self.context.pins.add(inode)
+            return
         raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
 
     @errnos
     async def removexattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
     ) -> None:
-        """removexattr(2)."""
+        """removexattr(2): takes a pin away; EPERM where it stands at a folder above."""
+        if name == PIN and not self.context.pins.covers(inode):
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        if name == PIN and self.context.pins.remove(inode):
+            return
         raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
