@@ -196,7 +196,7 @@ async def _serve(
         turn = trio.Lock()
         fetcher = Fetcher(client, cache, nursery)
         pins = Pins(tree)
-        pinner = Pinner(pins, cache, fetcher.read, database.path)
+        pinner = Pinner(pins, cache, fetcher.read_behind, database.path)
         holdings = Holdings(cache, kernel.stale, database.path)
         uploader = Uploader(client, fetcher, Sessions(database))
         journal = Journal(tree)

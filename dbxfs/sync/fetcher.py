@@ -16,12 +16,13 @@ leaves without disturbing the others.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 import trio
@@ -56,12 +57,20 @@ SLOW = 1.5
 """Seconds that a reader waits for bytes that are on their way before he gets them another way."""
 RATE = 50e6
 """Bytes a second that a link is taken for before it was seen."""
+QUIET = 0.5
+"""Seconds since a program last waited after which nobody reads, as far as can be told."""
+BEHIND_WAITS = 30.0
+"""Seconds after which a read in the background is made all the same."""
 GROUP = HASHED // BLOCK
 """Blocks that are hashed together (core.content_hash)."""
 
 
 _Wanted = tuple[int, Block, int]
 """A block's number, the block, and the units of it that are to come."""
+
+
+_BEHIND = object()
+"""The reader for whom nobody waits."""
 
 
 class DamagedContentError(Exception):
@@ -120,6 +129,8 @@ class Fetcher:
         self._damaged: set[str] = set()
         self._ahead = trio.CapacityLimiter(AHEAD_CONNECTIONS)
         self._rate = RATE
+        self._waiting = 0
+        self._waited = -math.inf
 
     # ---- Reading ----
 
@@ -138,16 +149,36 @@ class Fetcher:
         ranges = self._advance(who, version, offset, end)
         numbers = range(offset // BLOCK, (end - 1) // BLOCK + 1)
         blocks = [self._memory.block(version.key, n, version.size) for n in numbers]
-        if any(block.mask(offset, end) & ~block.have for block in blocks):
+        missing = any(block.mask(offset, end) & ~block.have for block in blocks)
+        if missing:
             self._check_given_up(version)
             self._bring(version, offset, end)
         for start, stop in ranges:
             self._bring_ahead(version, start, stop)
         began = trio.current_time()
-        for block in blocks:
-            await self._wait(version, block, offset, end)
+        with self._counted(missing and reader is not _BEHIND):
+            for block in blocks:
+                await self._wait(version, block, offset, end)
         self._note_wait(who, version, trio.current_time() - began)
         return b"".join(block.take(offset, end) for block in blocks)
+
+    async def read_behind(self, version: Version, offset: int, length: int) -> bytes:
+        """As `read`, in the background: after what programs wait for."""
+        with trio.move_on_after(BEHIND_WAITS):
+            # No event: the quiet begins again with each wait, thousands of times a second.
+            while self._waiting or self._waited + QUIET > trio.current_time():  # noqa: ASYNC110
+                await trio.sleep(QUIET / 5)
+        return await self.read(version, offset, length, _BEHIND)
+
+    @contextlib.contextmanager
+    def _counted(self, waits: bool) -> Iterator[None]:
+        self._waiting += waits
+        try:
+            yield
+        finally:
+            if waits:
+                self._waiting -= 1
+                self._waited = trio.current_time()
 
     async def prefetch(self, version: Version) -> None:
         """Have a small file come whole; returns when it has, or cannot be had."""

@@ -89,7 +89,7 @@ class Pinner:
         read: Read,
         database: Path,
     ) -> None:
-        """`read`: the fetcher's; `database`: the file that the tree is in."""
+        """`read`: the fetcher's `read_behind`; `database`: the file that the tree is in."""
         self._pins = pins
         self._cache = cache
         self._read = read

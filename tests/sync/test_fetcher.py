@@ -24,6 +24,7 @@ from dbxfs.store.blocks import BLOCK, UNIT, BlockCache
 from dbxfs.sync.fetcher import (
     ATTEMPTS,
     GIVEN_UP_FOR,
+    QUIET,
     SLOW,
     DamagedContentError,
     Fetcher,
@@ -418,6 +419,68 @@ async def test_who_jumps_about_gets_small_units_until_the_whole_pays(
     await trio.testing.wait_all_tasks_blocked(0.2)
     assert cache.cached(version.key, version.size) > 30 * BLOCK
     assert sum(length for _, length in remote.requests) <= version.size
+
+
+async def test_a_read_in_the_background_lets_programs_go_before(
+    cache: BlockCache, nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
+    remote = FakeContent(some_bytes(8 * BLOCK))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    remote.gate = trio.Event()
+    background = trio.Event()
+
+    async def read_behind() -> None:
+        expected = remote.data[5 * BLOCK : 6 * BLOCK]
+        assert await fetcher.read_behind(version, 5 * BLOCK, BLOCK) == expected
+        background.set()
+
+    async def read() -> None:
+        await fetcher.read(version, 0, UNIT, 1)
+
+    async with trio.open_nursery() as readers:
+        readers.start_soon(read)
+        await remote.asked.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        asked = list(remote.requests)
+        readers.start_soon(read_behind)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(SLOW / 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert remote.requests == asked
+        remote.gate.set()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert not background.is_set(), "a program that reads on waits again in this moment"
+        mock_clock.jump(QUIET + 0.01)
+        await background.wait()
+
+
+async def test_a_read_in_the_background_gets_on_beside_a_program_that_never_stops(
+    cache: BlockCache,
+    nursery: trio.Nursery,
+    mock_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dbxfs.sync.fetcher.BEHIND_WAITS", 1.0)
+    remote = FakeContent(some_bytes(8 * BLOCK))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    kept = Version(Rev("fedcba9876543210"), content_hash(b"kept"), 4)
+    cache.put(kept.key, 0, b"kept")
+    remote.gate = trio.Event()
+    got: list[bytes] = []
+
+    async def read_behind() -> None:
+        got.append(await fetcher.read_behind(kept, 0, 4))
+        readers.cancel_scope.cancel()
+
+    async with trio.open_nursery() as readers:
+        readers.start_soon(fetcher.read, version, 0, UNIT)
+        await remote.asked.wait()
+        readers.start_soon(read_behind)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not got
+        mock_clock.jump(1.1)
+        await trio.sleep_forever()
+    assert got == [b"kept"]
 
 
 @pytest.mark.usefixtures("no_pauses")
