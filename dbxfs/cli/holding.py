@@ -26,7 +26,11 @@ async def answer(services: Services, command: str, ino: int) -> Answer:
         case "status":
             return await _status(services, inode)
         case "pin":
-            services.pins.add(ino)
+            try:
+                await services.holdings.check_room(ino)
+                services.pins.add(ino)
+            except OSError as error:
+                return {"refused": error.strerror}
             return await _held(services, inode)
         case "unpin":
             return _unpin(services, inode)

@@ -110,10 +110,11 @@ class XattrHandlers(pyfuse3.Operations):
         value: bytes,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """setxattr(2): of ours only the pin can be set, others are not kept."""
+        """setxattr(2): of ours only the pin can be set (or ENOSPC), others are not kept."""
         if name == PIN:
             if value != b"1":
                 raise pyfuse3.FUSEError(errno.EINVAL)
+            await self.context.holdings.check_room(inode)
             self.context.pins.add(inode)
             return
         raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)

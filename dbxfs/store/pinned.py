@@ -41,9 +41,11 @@ class PinningCache(BlockCache):
         """Put a block among the pinned ones; False when the disk has no room for it."""
         if self.pinned.has(content, block):
             return True
-        if shutil.disk_usage(self._pinned_folder).free < RESERVE:
-            return False
-        return self.pinned.put(content, block, data)
+        return self.room() > 0 and self.pinned.put(content, block, data)
+
+    def room(self) -> int:
+        """Bytes that the disk has for more pinned contents."""
+        return max(0, shutil.disk_usage(self._pinned_folder).free - RESERVE)
 
     def evict(self, content: str, size: int) -> int:
         """Free what is here of a content of `size` bytes and not pinned; bytes."""

@@ -6,6 +6,7 @@ names counts for each of them; freed it is for all.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import trio
 
 from dbxfs.core.pins import percent
 from dbxfs.store.inode import Content, Effect
-from dbxfs.store.pinned import PinningCache
+from dbxfs.store.pinned import RESERVE, PinningCache
 from dbxfs.store.pins import FileBelow, files_below, unsent_contents
 
 from .fetcher import Version
@@ -56,6 +57,18 @@ class Holdings:
     async def measure(self, ino: int) -> Held:
         """Of a file, or of all files in a folder; without online documents."""
         return await trio.to_thread.run_sync(self._measure, ino)
+
+    async def check_room(self, ino: int) -> None:
+        """Whether the disk has room for what is missing of it; OSError(ENOSPC) where not."""
+        held = await self.measure(ino)
+        missing = held.size - held.cached
+        room = await trio.to_thread.run_sync(self._cache.room)
+        if missing > room:
+            raise OSError(
+                errno.ENOSPC,
+                f"{missing / 1e6:.1f} MB are still to be fetched, and the disk has room"
+                f" for {room / 1e6:.1f} MB of pinned contents ({RESERVE >> 20} MiB are left free)",
+            )
 
     async def evict(self, ino: int) -> int:
         """Free what is cached of a file or a folder's files; bytes.

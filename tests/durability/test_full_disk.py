@@ -158,3 +158,23 @@ def test_reads_work_when_the_cache_has_no_room(on_small_disks: Mounted) -> None:
         assert (mounted.path / "data").read_text() == text
     (mounted.path / "small").write_bytes(b"small")
     agree(mounted)
+
+
+def test_a_pin_that_the_disk_has_no_room_for_is_refused_with_the_figures(
+    on_small_disks: Mounted,
+) -> None:
+    mounted = on_small_disks
+    mounted.server.edit([{"op": "write", "path": "/d/data", "text": "data" * 500_000}])
+    mounted.start()
+    mounted.sync()
+    done = mounted.dbxfs("pin", str(mounted.path / "d"))
+    assert done.returncode == 1
+    assert "2.0 MB are still to be fetched" in done.stderr
+    assert "room for 0.0 MB" in done.stderr
+    with refused(errno.ENOSPC):
+        os.setxattr(mounted.path / "d", "user.dbxfs.pin", b"1")
+    assert mounted.status()["pinned"]["files"] == 0
+    assert "user.dbxfs.pin" not in os.listxattr(mounted.path / "d")
+    (mounted.path / "empty").mkdir()
+    os.setxattr(mounted.path / "empty", "user.dbxfs.pin", b"1")
+    agree(mounted)
