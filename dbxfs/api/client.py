@@ -3,8 +3,9 @@
     async with open_client(Settings.for_dropbox(StaticToken(token))) as client:
         page = await client.list_folder(ROOT, recursive=True)
 
-The methods are in four rooms by what they do to the tree: `listing` reads it, `commits` changes
-it, `transfer` carries contents, `batches` does both for many entries in one call. All of them raise
+The methods are in rooms by what they do to the tree: `listing` reads it, `commits` changes it,
+`transfer` carries contents, `batches` does both for many entries in one call, `exporting` carries
+those of online documents. All of them raise
 `errors.DropboxError` and nothing else of the network's. What they share (lanes, retry,
 authorisation) is `exchange`.
 """
@@ -33,6 +34,7 @@ from dbxfs.api.errors import (
     Unreachable,
 )
 from dbxfs.api.exchange import Exchange
+from dbxfs.api.exporting import Export, Exporting
 from dbxfs.api.lanes import Lanes
 from dbxfs.api.listing import Listing
 from dbxfs.api.modes import Add, Overwrite, SessionId, Update, WriteMode
@@ -49,6 +51,7 @@ __all__ = [
     "Download",
     "DropboxError",
     "EndpointError",
+    "Export",
     "IncorrectOffset",
     "Longpoll",
     "Overwrite",
@@ -66,7 +69,7 @@ __all__ = [
 ]
 
 
-class Client(Listing, Commits, Transfer, Batches):
+class Client(Listing, Commits, Transfer, Batches, Exporting):
     """One account's Dropbox. See the bases for the calls."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -74,6 +77,7 @@ class Client(Listing, Commits, Transfer, Batches):
         Commits.__init__(self, exchange)
         Transfer.__init__(self, exchange)
         Batches.__init__(self, exchange)
+        Exporting.__init__(self, exchange)
 
 
 @asynccontextmanager

@@ -59,6 +59,10 @@ class _Sharing(msgspec.Struct, gc=False):
     no_access: bool = False
 
 
+class _ExportInfo(msgspec.Struct, gc=False):
+    export_as: str | None = None
+
+
 class _Metadata(msgspec.Struct, gc=False):
     name: str
     tag: str = msgspec.field(name=".tag", default="")
@@ -70,11 +74,22 @@ class _Metadata(msgspec.Struct, gc=False):
     client_modified: datetime | None = None
     server_modified: datetime | None = None
     is_downloadable: bool = True
+    export_info: _ExportInfo | None = None
     sharing_info: _Sharing | None = None
 
 
 class _Wrapped(msgspec.Struct):
     metadata: _Metadata
+
+
+class _Exported(msgspec.Struct):
+    size: int
+    export_hash: str | None = None
+
+
+class _Export(msgspec.Struct):
+    export_metadata: _Exported
+    file_metadata: _Metadata
 
 
 class _Page(msgspec.Struct):
@@ -196,6 +211,14 @@ def _mended(body: bytes) -> bytes | None:
 def file_entry(body: bytes) -> FileEntry:
     """A reply that is one file's metadata (upload, finish, download's header)."""
     return _file(read(body, _Metadata))
+
+
+def export(body: bytes) -> tuple[FileEntry, int, str | None]:
+    """The header of an export: the document, and the size and content hash of what comes."""
+    raw = read(body, _Export)
+    if raw.export_metadata.size < 0:
+        raise Malformed("an export of a negative size")
+    return _file(raw.file_metadata), raw.export_metadata.size, raw.export_metadata.export_hash
 
 
 def entry(body: bytes) -> FileEntry | FolderEntry:
@@ -365,6 +388,7 @@ def _file(raw: _Metadata) -> FileEntry:
         client_modified_ns=_nanoseconds(raw.client_modified),
         server_modified_ns=_nanoseconds(raw.server_modified),
         downloadable=raw.is_downloadable,
+        export_as=None if raw.export_info is None else raw.export_info.export_as,
         read_only=sharing is not None and sharing.read_only,
     )
 

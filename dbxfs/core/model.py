@@ -43,6 +43,9 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     client_modified_ns: int
     server_modified_ns: int
     downloadable: bool = True
+    """False for online documents (Paper, Google Docs): their bytes exist only as an export."""
+    export_as: str | None = None
+    """The format of that ("markdown", "xlsx" …); None also where there is none."""
     read_only: bool = False
 
 

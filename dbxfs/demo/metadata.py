@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from dbxfs.core.content_hash import content_hash
 from dbxfs.demo.account import ACCOUNT_ID, Account, View
 from dbxfs.demo.names import parent_of
 from dbxfs.demo.tree import Node, Tomb
@@ -16,6 +17,9 @@ from dbxfs.demo.wire import Json, TemplateFilter, timestamp
 
 REV_BASE = 0x65A00000000000
 """Makes a change number a rev of 14 digits, as long as old ones of the service."""
+
+DOCUMENT_OVERHEAD = 1000
+"""Bytes by which what is kept of a document is larger than its export."""
 
 
 def rev_of(number: int) -> str:
@@ -55,6 +59,9 @@ def describe(account: Account, view: View, node: Node, *, tagged: bool = True) -
         "content_hash": node.hash,
     }
     if node.document:
+        # They are those of what Dropbox keeps, which is another thing than any export.
+        value["size"] = node.size + DOCUMENT_OVERHEAD
+        value["content_hash"] = content_hash(f"document {node.hash}".encode())
         value["export_info"] = {"export_as": node.document, "export_options": [node.document]}
     if account.shares:
         _add_file_sharing(account, node, value)

@@ -180,7 +180,13 @@ async def test_documents_and_read_only_folders_are_told(server: Embedded, client
     assert isinstance(theirs, FolderEntry)
     assert theirs.read_only
     assert isinstance(document, FileEntry)
-    assert not document.downloadable
+    assert (document.downloadable, document.export_as) == (False, "markdown")
+    for ref in (document.path, RemotePath(document.id)):
+        async with client.export(ref) as export:
+            data = b"".join([piece async for piece in export])
+        assert data.startswith(b"# plan.paper")
+        assert export.entry.size == len(data) != document.size
+        assert export.entry.content_hash == content_hash(data) != document.content_hash
     with pytest.raises(EndpointError) as caught:
         await put(client, "/theirs/new", b"x")
     assert caught.value.has("no_write_permission")

@@ -63,7 +63,11 @@ def test_a_document_has_no_hash_and_is_not_downloadable() -> None:
     entry = wire.entry(encoded(document))
     assert isinstance(entry, FileEntry)
     assert entry.content_hash is None
-    assert entry.downloadable is False
+    assert (entry.downloadable, entry.export_as) == (False, "html")
+    for info in ({}, {"export_as": None}, None):
+        bare = wire.entry(encoded({**document, "export_info": info}))
+        assert isinstance(bare, FileEntry)
+        assert bare.export_as is None
 
 
 @pytest.mark.parametrize("flag", ["read_only", "traverse_only", "no_access"])
