@@ -28,6 +28,7 @@ class Inode(msgspec.Struct, frozen=True):
     mode: int | None
     read_only: int
     downloadable: int
+    export_as: str | None
     listed: int
     id: FileId | None
     base_parent: int | None
@@ -43,6 +44,11 @@ class Inode(msgspec.Struct, frozen=True):
     def is_folder(self) -> bool:
         """Whether it is a folder."""
         return self.kind == FOLDER
+
+    @property
+    def writable(self) -> bool:
+        """Whether its content may be changed: Dropbox must allow it, and a document has none."""
+        return bool(self.downloadable and not self.read_only)
 
     @property
     def on_dropbox(self) -> bool:

@@ -326,6 +326,7 @@ class RemoteChanges:
                 "base_size": entry.size,
                 "base_mtime_ns": entry.client_modified_ns,
                 "downloadable": int(entry.downloadable),
+                "export_as": entry.export_as,
             }
         return columns
 

@@ -22,7 +22,7 @@ import functools
 import sqlite3
 from collections.abc import Iterable
 
-VERSION = 4
+VERSION = 5
 """`PRAGMA user_version`; raise it together with a step in `MIGRATIONS`."""
 
 _TABLES = """
@@ -50,6 +50,8 @@ CREATE TABLE inode (
     read_only INTEGER NOT NULL DEFAULT 0,
     -- 0: there are no bytes to download (an online document).
     downloadable INTEGER NOT NULL DEFAULT 1,
+    -- The format that such a document is exported to; NULL: none that is known.
+    export_as TEXT,
     -- Folder, while the first crawl goes on: 1 when all its children are known.
     listed INTEGER NOT NULL DEFAULT 0,
 
@@ -182,12 +184,15 @@ CREATE TABLE pin (
 );
 """
 
+EXPORT = "ALTER TABLE inode ADD COLUMN export_as TEXT;"
+
 CREATE = _TABLES + MOVED + SENT + SESSION + PIN
 
 MIGRATIONS: dict[int, str] = {
     1: MOVED + SENT + "ALTER TABLE journal ADD COLUMN code TEXT;",
     2: "DROP TABLE session;" + SESSION,
     3: PIN,
+    4: EXPORT,
 }
 """From version N to N + 1."""
 

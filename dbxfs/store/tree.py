@@ -447,6 +447,9 @@ class Tree:
             raise TreeError(errno.ENOTDIR, "not a folder")
         if target.is_folder and self.has_children(target.ino):
             raise TreeError(errno.ENOTEMPTY, "not empty")
+        if not target.downloadable:
+            # No file can take a document's place: what people wrote together would be gone.
+            raise TreeError(errno.EACCES, "an online document")
 
     def _detach(self, inode: Inode) -> None:
         now = self.clock()

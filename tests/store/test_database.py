@@ -109,6 +109,7 @@ def schema_of(path: Path) -> list[tuple[str, str]]:
 
 
 UNDONE = {
+    5: ["ALTER TABLE inode DROP COLUMN export_as"],
     4: ["DROP TABLE pin"],
     3: [
         "DROP INDEX inode_hash",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from dbxfs.core.content_hash import content_hash
 from dbxfs.core.model import Cursor, DeletedEntry, FileEntry, FileId, Page, RemotePath, Rev
 from dbxfs.store.inode import ROOT_INO, Attributes, Content, Entry
+from dbxfs.store.tree import TreeError
 from tests.fakes import SECOND, FakeDropbox, entry_of
 
 from .mount import Mount, contents, entries
@@ -783,16 +785,21 @@ def test_a_document_without_a_hash_changes_by_its_revision(mount: Mount) -> None
             client_modified_ns=0,
             server_modified_ns=0,
             downloadable=False,
-            read_only=True,
+            export_as="markdown",
         )
 
     mount.changes.begin_crawl()
     mount.changes.apply_page(page(document("1", 10)))
     ino = mount.ino("/doc.paper")
-    assert (mount.tree.get(ino).downloadable, mount.tree.get(ino).read_only) == (0, 1)
+    assert (mount.tree.get(ino).downloadable, mount.tree.get(ino).writable) == (0, False)
+    assert mount.tree.get(ino).export_as == "markdown"
     assert mount.changes.apply_page(page(document("1", 10))) == []
     assert mount.changes.apply_page(page(document("2", 12))) == [Content(ino)]
     assert mount.tree.get(ino).size == 12
+    mount.write("/new", b"saved over it")
+    with pytest.raises(TreeError) as caught:
+        mount.tree.rename(ROOT_INO, "new", ROOT_INO, "doc.paper", replace=True)
+    assert caught.value.errno == errno.EACCES
 
 
 def test_a_lost_reply_is_recognised_in_the_feed(mount: Mount, dropbox: FakeDropbox) -> None:
