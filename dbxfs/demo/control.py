@@ -67,6 +67,8 @@ class SharedFolder(msgspec.Struct, forbid_unknown_fields=True):
 
 class Document(msgspec.Struct, forbid_unknown_fields=True):
     path: str
+    text: str | None = None
+    """What is exported; None: an example."""
 
 
 class Team(msgspec.Struct, forbid_unknown_fields=True):
@@ -215,7 +217,7 @@ class Control:
     def document(self, wanted: Document) -> Json:
         account = self._account
         with account.tree.change():
-            node = make_document(account, _place(wanted.path))
+            node = make_document(account, _place(wanted.path), wanted.text)
         return describe(account, account.home, node)
 
     def team(self, team: Team) -> None:

@@ -63,9 +63,11 @@ def _filler(number: int, size: int) -> bytes:
     return (line * (size // len(line) + 1))[:size]
 
 
-def make_document(account: Account, display: str) -> Node:
+def make_document(account: Account, display: str, text: str | None = None) -> Node:
     """A document that cannot be downloaded, only exported; within a change."""
-    data = f"# {name_of(display)}\n\nAn example of a cloud document.\n".encode()
+    if text is None:
+        text = f"# {name_of(display)}\n\nAn example of a cloud document.\n"
+    data = text.encode()
     content = Content(account.contents.keep_bytes(data), len(data), int(account.now()), "markdown")
     existing = account.tree.get(fold(display))
     if existing is not None and not existing.folder:
