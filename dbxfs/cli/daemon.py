@@ -44,6 +44,7 @@ from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
+from dbxfs.sync.exports import Exports
 from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.holdings import Holdings
@@ -231,13 +232,20 @@ async def _serve(
             listing=Listing(client, tree, changes, kernel.stale),
             siblings=Siblings(tree, fetcher, nursery),
             kernel=kernel,
-            shown=Shown(options.uid, options.gid, options.fmask, options.dmask),
+            shown=Shown(
+                options.uid,
+                options.gid,
+                options.fmask,
+                options.dmask,
+                options.export_extension,
+            ),
             space=space.known,
             add_space=space.add,
             journal=journal,
             pins=pins,
             holdings=holdings,
             uploading=replicator.is_sending,
+            exports=Exports(client, folders.cache),
             on_dropbox=replicator.sent if options.sync_remote else None,
         )
         services = Services(

@@ -45,6 +45,9 @@ VALUED = {
 }
 """Our own options, each with a value that it may have."""
 
+FLAGS = frozenset(["demo", "export_extension"])
+"""Our own options without a value."""
+
 RESERVED = frozenset(["demo", "mounts"])
 """Names in the state folder that are no accounts."""
 
@@ -75,6 +78,7 @@ class MountOptions:
     cache_size: int = 10 * 1024**3
     """Bytes."""
     sync_remote: bool = False
+    export_extension: bool = False
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
     fmask: int = 0o022
@@ -147,10 +151,10 @@ def parse_options(
             kernel.add(name)
         elif name in ("suid", "dev"):
             kernel.discard(f"no{name}")
-        elif _is_others(name) or (sloppy and name not in VALUED and name != "demo"):
+        elif _is_others(name) or (sloppy and name not in {*VALUED, *FLAGS}):
             continue
-        elif name == "demo" and not equals:
-            values["demo"] = True
+        elif name in FLAGS and not equals:
+            values[name] = True
         else:
             values |= _own_option(option, name, value)
     if {"allow_other", "allow_root"} <= kernel:

@@ -29,7 +29,7 @@ UNKNOWN_SPACE = 1 << 40
 def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     """What stat(2) shows of the inode, staged content included."""
     staged = context.staging.peek(inode.ino)
-    size = inode.size if staged is None else staged.size
+    size = _size(context, inode) if staged is None else staged.size
     mtime_ns = inode.mtime_ns if staged is None else staged.mtime_ns
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode.ino)
@@ -44,8 +44,22 @@ def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     entry.st_mtime_ns = mtime_ns
     entry.st_atime_ns = mtime_ns
     entry.st_ctime_ns = max(inode.ctime_ns, mtime_ns if staged is not None else 0)
-    entry.entry_timeout = entry.attr_timeout = KEPT
+    entry.entry_timeout = KEPT
+    # The size of a document is another one when it has been opened.
+    entry.attr_timeout = KEPT if inode.downloadable else 0
     return entry
+
+
+def _size(context: Context, inode: Inode) -> int:
+    """Bytes. Of a document those of its last export, before one what Dropbox says, never nought.
+
+    Nobody knows the size of an export before it is made; but a file that is empty to stat(2) is
+    taken for one without asking.
+    """
+    if inode.downloadable:
+        return inode.size
+    exported = context.exports.size(inode.ino, inode.rev)
+    return exported if exported is not None else max(inode.size, 1)
 
 
 def _mode(context: Context, inode: Inode) -> int:
@@ -56,7 +70,7 @@ def _mode(context: Context, inode: Inode) -> int:
         kind, bits = stat.S_IFREG, 0o666 & ~shown.fmask
     if inode.mode is not None:
         bits = inode.mode
-    if inode.read_only:
+    if inode.read_only or not inode.downloadable:
         bits &= ~0o222
     return kind | bits
 
@@ -118,7 +132,7 @@ class AttributeHandlers(pyfuse3.Operations):
     async def _truncate(self, inode: Inode, size: int) -> None:
         if inode.is_folder:
             raise pyfuse3.FUSEError(errno.EISDIR)
-        if inode.read_only:
+        if not inode.writable:
             raise pyfuse3.FUSEError(errno.EACCES)
         context = self.context
         staged = self._stage(inode)

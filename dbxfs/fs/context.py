@@ -10,6 +10,7 @@ from dbxfs.store.journal import Journal
 from dbxfs.store.pins import Pins
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
+from dbxfs.sync.exports import Exports
 from dbxfs.sync.feed import Listing
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.holdings import Holdings
@@ -26,6 +27,8 @@ class Shown:
     gid: int
     fmask: int = 0o022
     dmask: int = 0o022
+    export_extension: bool = False
+    """Whether online documents are shown with the extension of what they are exported to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +51,6 @@ class Context:
     """The inode whose content is being sent."""
     pins: Pins
     holdings: Holdings
+    exports: Exports
     on_dropbox: Callable[[int], Awaitable[None]] | None = None
     """With `sync=remote`: returns when Dropbox has the inode, raises what it refused."""

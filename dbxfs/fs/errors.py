@@ -45,6 +45,10 @@ def errno_of(error: BaseException) -> int:
             return errno.EACCES
         case EndpointError() if "not_found" in error.tags:
             return errno.ENOENT
+        case EndpointError() if error.has("retry_error"):
+            return errno.EAGAIN
+        case EndpointError() if error.has("non_exportable"):
+            return errno.EOPNOTSUPP
         case EndpointError() if known := refusals.find(refusals.code_of(error.tags)):
             return known.errno
         case NotSentError() if known := refusals.find(error.code):

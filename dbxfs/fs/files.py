@@ -16,8 +16,10 @@ import msgspec
 import pyfuse3
 import trio
 
+from dbxfs.core.model import RemotePath
 from dbxfs.store.inode import Content, Inode
 from dbxfs.store.staged import StagedFile
+from dbxfs.sync.exports import Exported
 from dbxfs.sync.fetcher import Version
 
 from .attributes import check_growth
@@ -37,6 +39,8 @@ class OpenFile:
     append: bool
     """Whether all that is written to it goes to the end. Not for one that is read too: the pages
     of a mapping come by way of that, each to its own place."""
+    exported: Exported | None = None
+    """Of an online document."""
 
 
 class FileHandlers(FolderHandlers):
@@ -66,16 +70,33 @@ class FileHandlers(FolderHandlers):
             raise pyfuse3.FUSEError(errno.ESTALE)
         if found.is_folder:
             raise pyfuse3.FUSEError(errno.EISDIR)
-        if flags & os.O_ACCMODE != os.O_RDONLY and found.read_only:
+        writes = flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
+        if writes and not found.writable:
+            # Not EROFS: the one file cannot be written, its neighbours can.
             raise pyfuse3.FUSEError(errno.EACCES)
         if not found.downloadable:
-            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+            return await self._open_document(found)
         if flags & os.O_TRUNC:
             staged = self._stage(found)
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)
         return self._open(self.context.tree.get(inode), flags, changed=bool(flags & os.O_TRUNC))
+
+    async def _open_document(self, inode: Inode) -> pyfuse3.FileInfo:
+        """Past the kernel's pages: they would end where the size was before the export."""
+        context = self.context
+        if inode.id is None or inode.rev is None:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        self.context.kernel.opened(inode.ino)
+        try:
+            exported = await context.exports.open(inode.ino, RemotePath(inode.id), inode.rev)
+        except BaseException:
+            self._let_go(inode.ino)
+            raise
+        handle = next(self._handles)
+        self._files[handle] = OpenFile(inode.ino, None, False, False, exported)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=True, keep_cache=False)
 
     @errnos
     async def create(
@@ -126,6 +147,8 @@ class FileHandlers(FolderHandlers):
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """read(2)."""
         handle = self._files[fh]
+        if handle.exported is not None:
+            return await trio.to_thread.run_sync(handle.exported.read, off, size)
         staged = self.context.staging.get(handle.ino)
         if staged is not None:
             with staged.reading():
@@ -224,10 +247,16 @@ class FileHandlers(FolderHandlers):
     @errnos
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """The last reference to a handle is gone."""
-        ino = self._files.pop(fh).ino
+        handle = self._files.pop(fh)
         self.context.fetcher.forget(fh)
+        if handle.exported is not None:
+            self.context.exports.release(handle.exported)
         # Pages of a mapping can be written after the last flush.
-        self._record(ino)
+        self._record(handle.ino)
+        self._let_go(handle.ino)
+
+    def _let_go(self, ino: int) -> None:
+        """A handle less."""
         if self.context.kernel.released(ino):
             self.context.staging.abandon(ino)
             if not self.context.kernel.in_use(ino):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pyfuse3
 import trio
 
-from dbxfs.core.names import MAX_LENGTH, decode_name, encode_name
+from dbxfs.core import documents
+from dbxfs.core.names import MAX_LENGTH, decode_name, encode_name, fold
 from dbxfs.store.inode import ROOT_INO, Inode
 
 from .attributes import KEPT, attributes
@@ -35,6 +36,24 @@ class FolderHandlers(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         return name
 
+    def _stored(self, parent: int, name: str) -> str:
+        """The name in the tree for one that the kernel uses: a document's, if it is shown so."""
+        if not self.context.shown.export_extension or self.context.tree.child(parent, name):
+            return name
+        stem = documents.stem(name)
+        found = None if stem is None else self.context.tree.child(parent, stem)
+        if found is None or fold(self._shown(found)) != fold(name):
+            return name
+        return found.name
+
+    def _shown(self, inode: Inode) -> str:
+        """The name under which programs see it."""
+        if inode.downloadable or not self.context.shown.export_extension:
+            return inode.name
+        shown = documents.shown(inode.name, inode.export_as)
+        taken = inode.parent is None or self.context.tree.child(inode.parent, shown) is not None
+        return inode.name if taken else shown
+
     async def _known(self, ino: int) -> Inode:
         """The folder, with all its entries here."""
         context = self.context
@@ -60,8 +79,10 @@ class FolderHandlers(pyfuse3.Operations):
             return self._given(at if name == b"." else context.tree.get(at.parent or ROOT_INO))
         text = self._name(name)
         await self._known(parent_inode)
-        inode = context.tree.child(parent_inode, text)
-        keep = context.kernel.answered(parent_inode, text, None if inode is None else inode.name)
+        inode = context.tree.child(parent_inode, self._stored(parent_inode, text))
+        stored = None if inode is None else inode.name
+        under = documents.stem(text) if context.shown.export_extension else None
+        keep = context.kernel.answered(parent_inode, text, stored, under)
         if inode is None:
             absent = pyfuse3.EntryAttributes()
             absent.st_ino = pyfuse3.InodeT(0)
@@ -117,7 +138,12 @@ class FolderHandlers(pyfuse3.Operations):
 
     def _list_one(self, child: Inode, token: pyfuse3.ReaddirToken) -> bool:
         entry = attributes(self.context, child)
-        name = pyfuse3.FileNameT(encode_name(child.name))
+        shown = self._shown(child)
+        if shown != child.name and not self.context.kernel.answered(
+            child.parent or ROOT_INO, shown, child.name, child.name
+        ):
+            entry.entry_timeout = 0
+        name = pyfuse3.FileNameT(encode_name(shown))
         if not pyfuse3.readdir_reply(token, name, entry, child.ino + CHILDREN):
             return False
         self.context.kernel.looked_up(child.ino)
@@ -176,7 +202,7 @@ class FolderHandlers(pyfuse3.Operations):
         """unlink(2); who has the file open goes on with it."""
         text = self._name(name)
         await self._known(parent_inode)
-        gone = self.context.tree.unlink(parent_inode, text)
+        gone = self.context.tree.unlink(parent_inode, self._stored(parent_inode, text))
         if not self.context.kernel.is_open(gone.ino):
             self.context.staging.abandon(gone.ino)
         self.context.kernel.changed_here(parent_inode, text, gone.name)
@@ -200,11 +226,12 @@ class FolderHandlers(pyfuse3.Operations):
         target = self.context.tree.child(parent_inode_new, new)
         if target is not None and target.is_folder:
             await self._known(target.ino)
+        source = self._stored(parent_inode_old, old)
         moved, replaced = self.context.tree.rename(
             parent_inode_old,
-            old,
+            source,
             parent_inode_new,
-            new,
+            self._renamed(source, old, parent_inode_new, new),
             replace=not flags & pyfuse3.RENAME_NOREPLACE,
         )
         if replaced is not None:
@@ -213,3 +240,10 @@ class FolderHandlers(pyfuse3.Operations):
             self.context.staging.abandon(replaced.ino)
         self.context.kernel.changed_here(parent_inode_old, old, moved.name)
         self.context.kernel.changed_here(parent_inode_new, new, replaced.name if replaced else None)
+
+    def _renamed(self, source: str, old: str, parent: int, new: str) -> str:
+        """The name in the tree when `old`, which is `source` there, is to be called `new`."""
+        added = old[len(source) :]
+        if added and new.lower().endswith(added.lower()) and len(new) > len(added):
+            return new[: -len(added)]
+        return self._stored(parent, new)

@@ -114,16 +114,23 @@ class Kernel:
 
     # ---- Names ----
 
-    def answered(self, parent: int, name: str, stored: str | None) -> bool:
+    def answered(
+        self, parent: int, name: str, stored: str | None, under: str | None = None
+    ) -> bool:
         """A lookup of `name` was answered; `stored`: the name it has, None: not there.
 
-        Gives whether the kernel may keep the answer.
+        `under`: another name whose changes make the answer stale. Gives whether the kernel may
+        keep it.
         """
         if name == stored:
             return True
+        keys = {fold(name)} if under is None else {fold(name), fold(under)}
+        return all(self._remember(parent, name, key) for key in keys)
+
+    def _remember(self, parent: int, name: str, key: str) -> bool:
         if self._remembered >= REMEMBERED_NAMES:
             return False
-        names = self._spellings.setdefault(parent, {}).setdefault(fold(name), set())
+        names = self._spellings.setdefault(parent, {}).setdefault(key, set())
         if name not in names:
             names.add(name)
             self._remembered += 1
@@ -134,8 +141,9 @@ class Kernel:
 
         `stored`: the spelling that the entry had.
         """
-        others = self._take_spellings(parent, name) | {stored or name}
-        for other in others - {name}:
+        stored = stored or name
+        others = self._take_spellings(parent, name) | self._take_spellings(parent, stored)
+        for other in (others | {stored}) - {name}:
             self._queue.put(Entry(parent, other))
 
     def stale(self, effects: Iterable[Effect]) -> None:

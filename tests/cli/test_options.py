@@ -99,6 +99,7 @@ def test_what_is_no_source_is_refused(source: str) -> None:
         ("fmask=0137", "fmask", 0o137),
         ("dmask=27", "dmask", 0o27),
         ("demo", "demo", True),
+        ("export_extension", "export_extension", True),
     ],
 )
 def test_each_option_sets_its_field(option: str, field: str, value: object) -> None:
@@ -158,6 +159,7 @@ def test_options_of_the_kernel_are_passed_on() -> None:
         "bogus=1",
         "ro=1",
         "demo=yes",
+        "export_extension=md",
         "uid",
         "cache_size=",
         "uid=joe",

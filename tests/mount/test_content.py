@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import threading
@@ -15,7 +14,7 @@ import pytest
 from dbxfs.core.content_hash import content_hash
 from tests.mount.agreement import hash_of
 from tests.mount.conftest import finish
-from tests.mount.mounted import Mounted, eventually, refused, works
+from tests.mount.mounted import Mounted, eventually, works
 
 MIB = 1024 * 1024
 LARGE = 300 * MIB
@@ -247,16 +246,6 @@ def test_a_damaged_download_is_not_shown(mounted: Mounted) -> None:
     mounted.sync()
     mounted.server.faults([{"route": "files/download", "kind": "garbage", "count": 1}])
     assert (mounted.path / "a").read_text() == "right " * 100
-
-
-def test_a_document_that_has_no_bytes_says_so(mounted: Mounted) -> None:
-    mounted.announce("open failed")
-    mounted.server.control("document", {"path": "/notes.paper"})
-    mounted.sync()
-    assert os.listdir(mounted.path) == ["notes.paper"]
-    with refused(errno.EOPNOTSUPP, errno.EIO):
-        (mounted.path / "notes.paper").read_bytes()
-    mounted.server.edit([{"op": "delete", "path": "/notes.paper"}])
 
 
 def test_the_small_tree_of_the_demo_is_shown_whole(make_mount: Callable[..., Mounted]) -> None:
