@@ -183,7 +183,8 @@ class Journal:
         """A file on Dropbox that has this content."""
         row = self._database.execute(
             "SELECT id FROM inode WHERE substr(hash, 1, 10) = substr(?1, 1, 10) AND hash = ?1"
-            " AND id NOT NULL AND base_key NOT NULL AND seen >= 0 LIMIT 1",
+            " AND id NOT NULL AND base_key NOT NULL AND seen >= 0 AND downloadable = 1"
+            " LIMIT 1",
             content_hash,
         ).fetchone()
         return row[0] if row else None

@@ -773,6 +773,19 @@ def test_the_mounted_folder_deleted_elsewhere_is_empty(below: Mount, dropbox: Fa
 # ---- What Dropbox does not tell ----
 
 
+def test_regression_a_document_is_no_source_of_the_content_that_its_hash_names(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    """A copy of it would be another document, not the file that a program wrote."""
+    mount.follow()
+    ino = mount.write("/f", b"content")
+    mount.settle()
+    digest = content_hash(b"content")
+    assert mount.journal.source_of(digest) == mount.tree.get(ino).id
+    mount.tree.update(ino, downloadable=0)
+    assert mount.journal.source_of(digest) is None
+
+
 def test_a_document_without_a_hash_changes_by_its_revision(mount: Mount) -> None:
     def document(rev: str, size: int) -> FileEntry:
         return FileEntry(
