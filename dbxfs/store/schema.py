@@ -158,7 +158,9 @@ SESSION = """
 CREATE TABLE session (
     -- An upload session under way: where to go on after a restart.
     ino INTEGER PRIMARY KEY REFERENCES staging (ino),
-    session TEXT NOT NULL
+    session TEXT NOT NULL,
+    -- Bytes of each of its parts but the last.
+    part_size INTEGER NOT NULL
 );
 
 CREATE TABLE part (

@@ -11,20 +11,27 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, ino: int) -> str | None:
-        """The session that the inode's content is being sent into."""
-        row = self._database.execute("SELECT session FROM session WHERE ino = ?", ino).fetchone()
-        return row[0] if row else None
+    def find(self, ino: int) -> tuple[str, int] | None:
+        """The session that the inode's content is being sent into, and the size of its parts."""
+        row = self._database.execute(
+            "SELECT session, part_size FROM session WHERE ino = ?", ino
+        ).fetchone()
+        return (row[0], row[1]) if row else None
 
     def parts(self, ino: int) -> dict[int, str]:
         """Where the parts that Dropbox has begin, and the content hash of each."""
         return dict(self._database.execute("SELECT start, hash FROM part WHERE ino = ?", ino))
 
-    def begin(self, ino: int, session: str) -> None:
+    def begin(self, ino: int, session: str, part_size: int) -> None:
         """Remember a new session; nothing is in it."""
         with self._database.transaction():
             self.drop(ino)
-            self._database.execute("INSERT INTO session (ino, session) VALUES (?, ?)", ino, session)
+            self._database.execute(
+                "INSERT INTO session (ino, session, part_size) VALUES (?, ?, ?)",
+                ino,
+                session,
+                part_size,
+            )
 
     def confirm(self, ino: int, start: int, content_hash: str) -> None:
         """Dropbox has a part."""

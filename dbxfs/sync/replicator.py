@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import sqlite3
 from collections import deque
@@ -72,6 +73,9 @@ WAIT_FOR = (Unreachable, RateLimited, ServerTrouble, Unauthorized, PathRootChang
 FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "conflict"))
 PAUSE_CAP = 30.0
 LOOK_AGAIN = 1.0
+
+
+PAUSED = "sending is paused (dbxfs resume goes on)"
 
 
 class NotSentError(Exception):
@@ -134,6 +138,7 @@ class Replicator:
         self._resume_at = 0.0
         self._wake = trio.Event()
         self._progress = trio.Event()
+        self._paused = False
         self.running = False
         self.trouble: str | None = None
         """Why nothing can be sent at the moment, for people; None: all is well."""
@@ -152,6 +157,17 @@ class Replicator:
         """Whether the inode's content is on its way."""
         return ino in self._busy
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is to be sent until somebody asks for it again."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Send nothing more, or go on. Large files stop at the end of a part."""
+        self._paused = paused
+        self._wake.set()
+        self._tell_progress()
+
     def hurry(self) -> None:
         """Send everything now, also what was put off."""
         self._resume_at, self._burst = 0.0, batching.Burst()
@@ -164,11 +180,16 @@ class Replicator:
             self._put_off(ino, 0)
 
     async def drained(self) -> None:
-        """Return when nothing is left that can be sent; what Dropbox refuses again may remain."""
+        """Return when nothing is left that can be sent; what Dropbox refuses again may remain.
+
+        `NotSentError` when sending is paused.
+        """
         self._staging.record_all()
         self._journal.forgive()
         self.hurry()
         while self._journal.anything_to_send():
+            if self._paused:
+                raise NotSentError(PAUSED, offline=True)
             await self._progress.wait()
 
     async def sent(self, ino: int) -> None:
@@ -176,7 +197,7 @@ class Replicator:
         self._burst = batching.Burst()
         self._put_off(ino, 0)
         while (row := self._journal.row(ino)) is not None:
-            trouble = row.error or self.trouble
+            trouble = row.error or (PAUSED if self._paused else self.trouble)
             if trouble is None and not self.running:
                 trouble = "Dropbox has not answered yet"
             if trouble is not None:
@@ -192,7 +213,7 @@ class Replicator:
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
-                opens = max(self._resume_at, self._burst.opens())
+                opens = math.inf if self._paused else max(self._resume_at, self._burst.opens())
                 due = self._agenda.take(now, ROUND) if now >= opens else []
                 if due:
                     self._burst = self._burst.sent(now)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -31,8 +32,12 @@ from .steps import ChangedMeanwhileError
 
 log = logging.getLogger(__name__)
 
-PART = 4 * BLOCK
-"""Bytes in a request: a multiple of `BLOCK`, as sessions that take parts in any order want."""
+PARTS = 32
+"""Parts of a file, about: few requests, and little to send again after a kill."""
+SMALLEST_PART, LARGEST_PART = 2 * BLOCK, 8 * BLOCK
+"""Multiples of `BLOCK`, as sessions that take parts in any order want."""
+EARLY_PART = 4 * BLOCK
+"""For a file whose size is not known yet."""
 AT_ONCE = 4
 """Parts of one file on their way."""
 FILL = 4 * 1024 * 1024
@@ -87,28 +92,32 @@ class Uploader:
 
         Raises `DropboxError`; `ChangedMeanwhileError` when the bytes are no longer those.
         """
-        return await self._send(staged, _parts(staged.size, digests), staged.size)
+        known = self._sessions.find(staged.ino)
+        part_size = known[1] if known else _part_size(staged.size)
+        return await self._send(staged, _parts(staged.size, digests, part_size), part_size)
 
     async def send_early(self, staged: StagedFile) -> None:
         """Send what a program has written one after the other of a file that it still writes to.
 
         What it changes again afterwards makes all of it void, so that is done once for a file.
         """
-        sure = max(0, staged.size - PART) // PART * PART
+        sure = max(0, staged.size - EARLY_PART) // EARLY_PART * EARLY_PART
         if not sure or staged.ino in self._in_vain or not staged.extents.covers(0, sure):
             return
         digests = await trio.to_thread.run_sync(block_digests, staged, sure)
-        await self._send(staged, _parts(sure, digests), None)
+        await self._send(staged, _parts(sure, digests, EARLY_PART), EARLY_PART, to_end=False)
 
     def start_over(self, ino: int, error: EndpointError) -> NoReturn:
         """The session cannot be used any more; the next try begins another one."""
         self._sessions.drop(ino)
         raise ChangedMeanwhileError(f"the upload session is gone ({error})") from error
 
-    async def _send(self, staged: StagedFile, parts: Sequence[Part], size: int | None) -> SessionId:
-        """Send what is missing of the parts; with the last one of `size` bytes it is closed."""
-        ino = staged.ino
-        session = await self._session(ino, parts)
+    async def _send(
+        self, staged: StagedFile, parts: Sequence[Part], part_size: int, *, to_end: bool = True
+    ) -> SessionId:
+        """Send what is missing of the parts; `to_end`: the last one closes the session."""
+        ino, last = staged.ino, parts[-1].end if to_end else None
+        session = await self._session(ino, parts, part_size)
         confirmed = self._sessions.parts(ino)
         left = iter([part for part in parts if part.start not in confirmed])
         sent = sum(part.end - part.start for part in parts if part.start in confirmed)
@@ -118,8 +127,8 @@ class Uploader:
             for part in left:
                 if self.paused():
                     raise ChangedMeanwhileError("uploads were paused")
-                await self._append(staged, session, part, close=part.end == size)
-                if self._sessions.find(ino) != session:
+                await self._append(staged, session, part, close=part.end == last)
+                if self._sessions.find(ino) != (session, part_size):
                     raise ChangedMeanwhileError("changed while it was sent")
                 self._sessions.confirm(ino, part.start, part.hash)
                 progress.sent += part.end - part.start
@@ -134,13 +143,13 @@ class Uploader:
             del self.progress[ino]
         return session
 
-    async def _session(self, ino: int, parts: Sequence[Part]) -> SessionId:
+    async def _session(self, ino: int, parts: Sequence[Part], part_size: int) -> SessionId:
         """The session to go on with: what is in it must be what is to be sent."""
         known = self._sessions.find(ino)
         if known is not None:
             confirmed, wanted = self._sessions.parts(ino), {part.start: part.hash for part in parts}
             if confirmed.items() <= wanted.items():
-                return SessionId(known)
+                return SessionId(known[0])
             self._in_vain.add(ino)
         try:
             session = await self._client.session_start(concurrent=not self._in_order)
@@ -150,7 +159,7 @@ class Uploader:
             log.warning("the parts of large files go one after the other: %s", error)
             self._in_order = True
             session = await self._client.session_start()
-        self._sessions.begin(ino, session)
+        self._sessions.begin(ino, session, part_size)
         return session
 
     async def _append(
@@ -187,14 +196,20 @@ def block_digests(staged: StagedFile, size: int | None = None) -> list[bytes]:
     return digests
 
 
-def _parts(size: int, digests: Sequence[bytes]) -> list[Part]:
+def _part_size(size: int) -> int:
+    """Bytes of each part of a file of so many bytes."""
+    blocks = math.ceil(size / PARTS / BLOCK)
+    return min(max(blocks * BLOCK, SMALLEST_PART), LARGEST_PART)
+
+
+def _parts(size: int, digests: Sequence[bytes], part_size: int) -> list[Part]:
     return [
         Part(
             start,
-            min(start + PART, size),
-            hash_blocks(digests[start // BLOCK : (start + PART) // BLOCK]),
+            min(start + part_size, size),
+            hash_blocks(digests[start // BLOCK : (start + part_size) // BLOCK]),
         )
-        for start in range(0, size, PART)
+        for start in range(0, size, part_size)
     ]
 
 

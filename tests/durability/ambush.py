@@ -38,6 +38,7 @@ WRITES = (
     "files/create_folder_v2",
     "files/create_folder_batch",
     "files/copy_v2",
+    "files/copy_batch_v2",
     "files/delete_v2",
     "files/delete_batch",
     "files/move_v2",

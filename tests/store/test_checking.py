@@ -35,7 +35,7 @@ def store(tmp_path: Path, dropbox: FakeDropbox) -> Path:
     mount.rename("/moved", "/d/elsewhere")
     mount.mkdir("/new")
     mount.write("/new/file", b"0123456789")
-    Sessions(mount.database).begin(mount.ino("/new/file"), "session")
+    Sessions(mount.database).begin(mount.ino("/new/file"), "session", 4)
     mount.journal.refused(mount.ino("/new"), "no room")
     mount.close()
     return tmp_path
@@ -138,7 +138,7 @@ HARMS = {
         {(Rule.ORPHAN, "(inode 4711)")},
     ),
     "a session of nothing": (
-        "INSERT INTO session (ino, session) VALUES (:clean, 's')",
+        "INSERT INTO session (ino, session, part_size) VALUES (:clean, 's', 4)",
         {(Rule.ORPHAN, "/d/clean")},
     ),
     "removed and not needed": (
