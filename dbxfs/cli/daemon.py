@@ -53,6 +53,7 @@ from dbxfs.sync.replicator import SETTLE, Replicator
 from dbxfs.sync.siblings import Siblings
 from dbxfs.sync.space import SpaceWatch
 from dbxfs.sync.steps import Steps
+from dbxfs.sync.switch import Switch
 from dbxfs.sync.uploader import Uploader
 from dbxfs.sync.uploads import Uploads
 
@@ -96,6 +97,7 @@ class Services:
     pins: Pins
     pinner: Pinner
     holdings: Holdings
+    switch: Switch
     context: Context
     stale: Callable[[list[Effect]], None]
 
@@ -197,9 +199,10 @@ async def _serve(
         turn = trio.Lock()
         fetcher = Fetcher(client, cache, nursery)
         pins = Pins(tree)
-        pinner = Pinner(pins, cache, fetcher.read_behind, database.path)
+        switch = Switch(database)
+        pinner = Pinner(pins, cache, fetcher.read_behind, database.path, switch)
         holdings = Holdings(cache, kernel.stale, database.path)
-        uploader = Uploader(client, fetcher, Sessions(database))
+        uploader = Uploader(client, fetcher, Sessions(database), switch)
         journal = Journal(tree)
         steps = Steps(
             client,
@@ -211,7 +214,7 @@ async def _serve(
         )
         uploads = Uploads(client, tree, journal, staging, uploader, steps, cache)
         settle = 0.0 if options.sync_remote else SETTLE
-        replicator = Replicator(tree, journal, staging, steps, uploads, settle)
+        replicator = Replicator(tree, journal, staging, steps, uploads, switch, settle)
         tree.on_pending = replicator.pending
         tree.on_change = pinner.wake
         tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)
@@ -230,7 +233,7 @@ async def _serve(
             staging=staging,
             fetcher=fetcher,
             listing=Listing(client, tree, changes, kernel.stale),
-            siblings=Siblings(tree, fetcher, nursery),
+            siblings=Siblings(tree, fetcher, nursery, switch),
             kernel=kernel,
             shown=Shown(
                 options.uid,
@@ -265,6 +268,7 @@ async def _serve(
             pins,
             pinner,
             holdings,
+            switch,
             context,
             kernel.stale,
         )

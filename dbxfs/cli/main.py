@@ -107,6 +107,8 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
     for reply in replies:
         yield f"{reply['mountpoint']} ({reply['account']})"
         yield f"  {'online' if reply['online'] else 'offline: ' + reply['trouble']}"
+        if reply["paused"]:
+            yield "  paused: nothing is sent or fetched ahead until dbxfs resume"
         yield f"  {reply['entries']} entries, listing {reply['listing']}"
         yield f"  {progress_line({**reply, 'trouble': None})}"
         if reply["pinned"]["files"]:
@@ -133,6 +135,8 @@ def sync(mountpoint: Path, as_json: bool) -> None:
                 well = time.monotonic()
             elif time.monotonic() - well > OFFLINE_PATIENCE:
                 raise NoAnswerError(f"{reply['trouble']}; what is not sent stays in the journal")
+    if reply.get("paused"):
+        raise NoAnswerError(f"sending is paused, {progress_line(reply)}; dbxfs resume goes on")
     if as_json:
         click.echo(json.dumps({"errors": reply["errors"]}, indent=2))
     elif reply["errors"]:
@@ -140,6 +144,27 @@ def sync(mountpoint: Path, as_json: bool) -> None:
             click.echo(refused_line(error), err=True)
     if reply["errors"]:
         sys.exit(1)
+
+
+@dbxfs.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+def pause(mountpoint: Path) -> None:
+    """Send nothing to Dropbox and fetch nothing ahead, until resume; also after a remount."""
+    _turn(mountpoint, "pause")
+
+
+@dbxfs.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+def resume(mountpoint: Path) -> None:
+    """Go on after pause."""
+    _turn(mountpoint, "resume")
+
+
+def _turn(mountpoint: Path, command: str) -> None:
+    for reply in ask(_socket(mountpoint), command, ANSWER_TIMEOUT):
+        if "error" in reply:
+            raise NoAnswerError(f"the daemon on {mountpoint} is an older one; mount again")
+        click.echo(progress_line({**reply, "trouble": None}))
 
 
 @dbxfs.command()

@@ -234,17 +234,21 @@ def _run(options: MountOptions, ready: Callable[[], None]) -> None:
         raise FailedError(str(error)) from None
 
 
+def _rates(options: MountOptions) -> dict[str, int | None]:
+    return {"upload_rate": options.upload_limit, "download_rate": options.download_limit}
+
+
 @contextlib.contextmanager
 def connection(options: MountOptions) -> Iterator[Settings]:
     """How to reach the account; starts the embedded Dropbox where that is the account."""
     if options.demo:
         with embedded(Folders.of(options).state / "server") as server:
-            yield Settings.for_url(server.url, StaticToken(server.token))
+            yield Settings.for_url(server.url, StaticToken(server.token), **_rates(options))
     elif options.api_url is not None:
         auth = load_auth(options.account, f"{options.api_url}/oauth2/token")
-        yield Settings.for_url(options.api_url, auth)
+        yield Settings.for_url(options.api_url, auth, **_rates(options))
     else:
-        yield Settings.for_dropbox(load_auth(options.account, TOKEN_URL))
+        yield Settings.for_dropbox(load_auth(options.account, TOKEN_URL), **_rates(options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ VALUED = {
     "state_dir": "/path",
     "cache_dir": "/path",
     "cache_size": "10G",
+    "upload_limit": "500K",
+    "download_limit": "2M",
     "uid": "1000",
     "gid": "1000",
     "fmask": "077",
@@ -51,6 +53,8 @@ FLAGS = frozenset(["demo", "export_extension"])
 RESERVED = frozenset(["demo", "mounts"])
 """Names in the state folder that are no accounts."""
 
+SLOWEST = 1024
+"""Bytes a second; slower, calls would run into their time-outs."""
 LARGEST_CACHE = 1 << 60
 NO_ID = 0xFFFFFFFF
 """The user or group id that means "none" to the kernel."""
@@ -77,6 +81,9 @@ class MountOptions:
     cache_dir: Path | None = None
     cache_size: int = 10 * 1024**3
     """Bytes."""
+    upload_limit: int | None = None
+    """Bytes a second that contents may take; None: what the link has."""
+    download_limit: int | None = None
     sync_remote: bool = False
     export_extension: bool = False
     uid: int = field(default_factory=os.getuid)
@@ -182,6 +189,8 @@ def _own_option(option: str, name: str, value: str) -> dict[str, object]:
             return {name: Path(os.path.expanduser(value)).absolute()}
         case "cache_size":
             return {name: parse_size(value)}
+        case "upload_limit" | "download_limit":
+            return {name: _rate(option, value)}
         case "uid" | "gid":
             return {name: _number(option, value, 10)}
         case "fmask" | "dmask":
@@ -193,6 +202,13 @@ def _own_option(option: str, name: str, value: str) -> dict[str, object]:
             return {"sync_remote": value == "remote"}
         case _:
             raise UsageError(f"{option!r}: sync is remote or local")
+
+
+def _rate(option: str, value: str) -> int | None:
+    rate = parse_size(value)
+    if 0 < rate < SLOWEST:
+        raise UsageError(f"{option!r} is too slow to work with; 1K is the least, 0 means no limit")
+    return rate or None
 
 
 def _server(option: str, value: str) -> str:

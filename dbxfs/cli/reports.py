@@ -55,6 +55,7 @@ async def progress(services: Services) -> dict[str, Any]:
     trouble = services.feed.trouble or services.replicator.trouble
     return {
         "online": trouble is None,
+        "paused": services.switch.paused,
         "trouble": trouble,
         "pending": backlog.changes,
         "held": backlog.held,

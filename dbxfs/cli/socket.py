@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from dbxfs.sync.replicator import NotSentError
+
 from . import checking, holding, reports
 
 if TYPE_CHECKING:
@@ -83,6 +85,9 @@ async def _carry_out(services: Services, request: object, reply: Reply) -> None:
             await reply({**await reports.status(services), "done": True})
         case {"command": "sync"}:
             await _sync(services, reply)
+        case {"command": "pause" | "resume" as command}:
+            services.switch.turn(paused=command == "pause")
+            await reply({**await reports.progress(services), "done": True})
         case {"command": "check", **options}:
             repair, full = options.get("repair") is True, options.get("full") is True
             await checking.check(services, reply, repair=repair, full=full)
@@ -95,10 +100,11 @@ async def _sync(services: Services, reply: Reply) -> None:
     finished = trio.Event()
 
     async def agree() -> None:
-        await services.replicator.drained()
-        await services.feed.catch_up()
-        await services.replicator.drained()
-        await services.space.refresh()
+        with contextlib.suppress(NotSentError):
+            await services.replicator.drained()
+            await services.feed.catch_up()
+            await services.replicator.drained()
+            await services.space.refresh()
         finished.set()
 
     async with trio.open_nursery() as nursery:

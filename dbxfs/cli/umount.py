@@ -72,6 +72,8 @@ def wait_until_synced(mountpoint: Path) -> None:
             if reply.get("trouble") and not told and not bar.visible:
                 told = True
                 click.echo(f"waiting (--now does not): {progress_line(reply)}", err=True)
+    if reply.get("paused"):
+        click.echo(f"sending is paused: {progress_line(reply)}, at the next mount", err=True)
     errors = reply.get("errors")
     if isinstance(errors, list) and errors:
         click.echo(f"{len(errors)} changes are not on Dropbox and stay in the journal:", err=True)

@@ -36,6 +36,7 @@ from dbxfs.store.pins import FileBelow, Pins, files_below
 
 from .fetcher import DamagedContentError, Version
 from .holdings import versions_of
+from .switch import Switch
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +89,14 @@ class Pinner:
         cache: PinningCache,
         read: Read,
         database: Path,
+        switch: Switch,
     ) -> None:
         """`read`: the fetcher's `read_behind`; `database`: the file that the tree is in."""
         self._pins = pins
         self._cache = cache
         self._read = read
         self._database = database
+        self._switch = switch
         self._changed = trio.Event()
         self._queued = trio.Event()
         self._queue: dict[str, Version] = {}
@@ -185,6 +188,9 @@ class Pinner:
             while not self._queue:
                 self._queued = trio.Event() if self._queued.is_set() else self._queued
                 await self._queued.wait()
+            if self._switch.paused:
+                await self._switch.wait_open()
+                continue
             content = next(iter(self._queue))
             version = self._queue.pop(content)
             self._under_way.add(content)

@@ -51,6 +51,7 @@ from dbxfs.store.tree import Tree, TreeError
 from .agenda import Agenda
 from .fetcher import DamagedContentError
 from .steps import ChangedMeanwhileError, Outcomes, Steps
+from .switch import Switch
 from .uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Replicator:
         staging: Staging,
         steps: Steps,
         uploads: Uploads,
+        switch: Switch,
         settle: float = SETTLE,
     ) -> None:
         """`settle`: seconds that an inode must be left alone before it is sent."""
@@ -118,6 +120,8 @@ class Replicator:
         self._steps = steps
         self._settle = settle
         self._uploads = uploads
+        self._switch = switch
+        switch.on_change = self.switched
         self._agenda = Agenda()
         self._waiters: dict[int, set[int]] = {}
         self._asked: dict[int, int] = {}
@@ -138,7 +142,6 @@ class Replicator:
         self._resume_at = 0.0
         self._wake = trio.Event()
         self._progress = trio.Event()
-        self._paused = False
         self.running = False
         self.trouble: str | None = None
         """Why nothing can be sent at the moment, for people; None: all is well."""
@@ -157,14 +160,8 @@ class Replicator:
         """Whether the inode's content is on its way."""
         return ino in self._busy
 
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is to be sent until somebody asks for it again."""
-        return self._paused
-
-    def pause(self, paused: bool) -> None:
-        """Send nothing more, or go on. Large files stop at the end of a part."""
-        self._paused = paused
+    def switched(self) -> None:
+        """Sending was paused, or goes on."""
         self._wake.set()
         self._tell_progress()
 
@@ -188,7 +185,7 @@ class Replicator:
         self._journal.forgive()
         self.hurry()
         while self._journal.anything_to_send():
-            if self._paused:
+            if self._switch.paused:
                 raise NotSentError(PAUSED, offline=True)
             await self._progress.wait()
 
@@ -197,7 +194,7 @@ class Replicator:
         self._burst = batching.Burst()
         self._put_off(ino, 0)
         while (row := self._journal.row(ino)) is not None:
-            trouble = row.error or (PAUSED if self._paused else self.trouble)
+            trouble = row.error or (PAUSED if self._switch.paused else self.trouble)
             if trouble is None and not self.running:
                 trouble = "Dropbox has not answered yet"
             if trouble is not None:
@@ -213,7 +210,7 @@ class Replicator:
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
-                opens = math.inf if self._paused else max(self._resume_at, self._burst.opens())
+                opens = self._opens()
                 due = self._agenda.take(now, ROUND) if now >= opens else []
                 if due:
                     self._burst = self._burst.sent(now)
@@ -223,6 +220,12 @@ class Replicator:
                 self._wake = trio.Event()
                 with trio.CancelScope(deadline=max(self._agenda.next_time(), opens)):
                     await self._wake.wait()
+
+    def _opens(self) -> float:
+        """When what is due may be worked on."""
+        if self._switch.paused:
+            return math.inf
+        return max(self._resume_at, self._burst.opens())
 
     def _put_off(self, ino: int, seconds: float) -> None:
         self._agenda.put(ino, trio.current_time() + seconds)

@@ -24,6 +24,7 @@ from dbxfs.store.inode import ROOT_INO, Inode
 from dbxfs.store.tree import Tree
 
 from .fetcher import Fetcher, Version
+from .switch import Switch
 
 WALKS = 8
 CONNECTIONS = 24
@@ -50,16 +51,17 @@ class _Way:
 class Siblings:
     """Foresees what will be read."""
 
-    def __init__(self, tree: Tree, fetcher: Fetcher, nursery: trio.Nursery) -> None:
+    def __init__(self, tree: Tree, fetcher: Fetcher, nursery: trio.Nursery, switch: Switch) -> None:
         self._tree = tree
         self._fetcher = fetcher
         self._nursery = nursery
+        self._switch = switch
         self._ways: list[_Way] = []
         self._connections = trio.CapacityLimiter(CONNECTIONS)
 
     def note(self, inode: Inode) -> None:
         """A program reads the beginning of a file."""
-        if inode.parent is None:
+        if inode.parent is None or self._switch.paused:
             return
         way = self._way_of(inode)
         for ino in list(way.foreseen):

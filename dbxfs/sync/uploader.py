@@ -29,6 +29,7 @@ from dbxfs.store.staged import COPY_BYTES, StagedFile
 
 from .fetcher import Fetcher, Version
 from .steps import ChangedMeanwhileError
+from .switch import Switch
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +65,17 @@ class Progress:
 class Uploader:
     """Sends the contents of staged files into sessions."""
 
-    def __init__(self, client: Client, fetcher: Fetcher, sessions: Sessions) -> None:
+    def __init__(
+        self, client: Client, fetcher: Fetcher, sessions: Sessions, switch: Switch
+    ) -> None:
         self._client = client
         self._fetcher = fetcher
         self._sessions = sessions
+        self._switch = switch
         self._in_order = False
         """Dropbox takes no sessions whose parts come in any order."""
         self._in_vain: set[int] = set()
         """Whose content was changed after it had been sent."""
-        self.paused: Callable[[], bool] = lambda: False
         self.progress: dict[int, Progress] = {}
 
     async def fill(self, staged: StagedFile) -> None:
@@ -82,10 +85,11 @@ class Uploader:
                 raise ChangedMeanwhileError("staged content refers to a version that is unknown")
             version = Version(staged.from_rev, staged.from_hash, staged.from_size)
             start, end = missing[0]
-            data = await self._fetcher.read(version, start, min(end - start, FILL))
+            data = await self._fetcher.read(version, start, min(end - start, FILL), staged)
             if not data:
                 raise ChangedMeanwhileError("the version that it was made from is shorter")
             await trio.to_thread.run_sync(staged.fill, start, data)
+        self._fetcher.forget(staged)
 
     async def send(self, staged: StagedFile, digests: list[bytes]) -> SessionId:
         """Send the content whose blocks have these digests; the closed session that has it.
@@ -125,7 +129,7 @@ class Uploader:
 
         async def worker() -> None:
             for part in left:
-                if self.paused():
+                if self._switch.paused:
                     raise ChangedMeanwhileError("uploads were paused")
                 await self._append(staged, session, part, close=part.end == last)
                 if self._sessions.find(ino) != (session, part_size):

@@ -89,6 +89,9 @@ def test_what_is_no_source_is_refused(source: str) -> None:
     ("option", "field", "value"),
     [
         ("cache_size=2G", "cache_size", 2 << 30),
+        ("upload_limit=500K", "upload_limit", 500 << 10),
+        ("download_limit=2M", "download_limit", 2 << 20),
+        ("upload_limit=0", "upload_limit", None),
         ("state_dir=/s", "state_dir", Path("/s")),
         ("cache_dir=/c", "cache_dir", Path("/c")),
         ("api_url=http://127.0.0.1:8080/", "api_url", "http://127.0.0.1:8080"),
@@ -162,6 +165,8 @@ def test_options_of_the_kernel_are_passed_on() -> None:
         "export_extension=md",
         "uid",
         "cache_size=",
+        "upload_limit=10",
+        "download_limit=fast",
         "uid=joe",
         "uid=-1",
         "uid=4294967295",

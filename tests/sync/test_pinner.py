@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from dbxfs.api.errors import EndpointError, Unreachable
 from dbxfs.core.content_hash import content_hash
@@ -21,6 +22,7 @@ from dbxfs.store.tree import Tree
 from dbxfs.sync import pinner as module
 from dbxfs.sync.fetcher import Version
 from dbxfs.sync.pinner import Pinner, Totals
+from dbxfs.sync.switch import Switch
 
 
 class World:
@@ -39,7 +41,8 @@ class World:
         self.gate = trio.Event()
         self.gate.set()
         path = self.tree.database.path
-        self.pinner = Pinner(self.pins, self.cache, self.read, path)
+        self.switch = Switch(self.tree.database)
+        self.pinner = Pinner(self.pins, self.cache, self.read, path, self.switch)
         self.tree.on_change = self.pinner.wake
 
     def add(self, name: str, data: bytes) -> int:
@@ -188,3 +191,15 @@ async def test_a_full_disk_is_told_and_waited_for(
         await world.until(lambda totals: "no room" in (totals.trouble or ""))
         monkeypatch.setattr("dbxfs.store.pinned.RESERVE", 0)
         await world.complete()
+
+
+async def test_nothing_is_fetched_while_transfers_are_paused(world: World) -> None:
+    world.switch.turn(paused=True)
+    world.pins.add(world.add("pinned", b"content"))
+    async with running(world):
+        await world.until(lambda totals: totals.files == 1)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert world.reads == []
+        world.switch.turn(paused=False)
+        await world.complete()
+    assert world.reads == [("revpinned", 0)]
