@@ -107,7 +107,12 @@ class FileHandlers(FolderHandlers):
         flags: pyfuse3.FlagT,
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        """open(2) with O_CREAT of a name that is not there."""
+        """open(2) with O_CREAT of a name that is not there, as far as the kernel knows."""
+        await self._known(parent_inode)
+        if not flags & os.O_EXCL and self.context.tree.child(parent_inode, self._name(name)):
+            # It has come meanwhile, or under another spelling: to be looked up and then opened,
+            # with all that the kernel checks then.
+            raise pyfuse3.FUSEError(errno.ESTALE)
         inode = await self._create(parent_inode, name, mode, ctx)
         return self._open(inode, flags, changed=True), self._given(inode)
 

@@ -10,11 +10,12 @@ import trio
 
 from dbxfs.core import documents
 from dbxfs.core.names import MAX_LENGTH, decode_name, encode_name, fold
-from dbxfs.store.inode import ROOT_INO, Inode
+from dbxfs.store.inode import ROOT_INO, Attributes, Inode
 
 from .attributes import KEPT, attributes
 from .context import Context
 from .errors import errnos
+from .spelling import is_respelling
 
 SLICE = 128
 """Entries read from the tree at once."""
@@ -79,17 +80,18 @@ class FolderHandlers(pyfuse3.Operations):
             return self._given(at if name == b"." else context.tree.get(at.parent or ROOT_INO))
         text = self._name(name)
         await self._known(parent_inode)
-        inode = context.tree.child(parent_inode, self._stored(parent_inode, text))
-        stored = None if inode is None else inode.name
-        under = documents.stem(text) if context.shown.export_extension else None
-        keep = context.kernel.answered(parent_inode, text, stored, under)
+        stored = self._stored(parent_inode, text)
+        inode = context.tree.child(parent_inode, stored)
+        if inode is not None and inode.name != stored:
+            if await trio.to_thread.run_sync(is_respelling, ctx.pid, bytes(name)):
+                return _absent(0)
+            inode = context.tree.child(parent_inode, stored)
         if inode is None:
-            absent = pyfuse3.EntryAttributes()
-            absent.st_ino = pyfuse3.InodeT(0)
-            absent.entry_timeout = KEPT if keep else 0
-            return absent
+            under = documents.stem(text) if context.shown.export_extension else None
+            return _absent(KEPT if context.kernel.missed(parent_inode, text, under) else 0)
         entry = self._given(inode)
-        if not keep:
+        if inode.name != text:
+            # Or the kernel would find it by this spelling when it is long gone by its own.
             entry.entry_timeout = 0
         return entry
 
@@ -139,9 +141,8 @@ class FolderHandlers(pyfuse3.Operations):
     def _list_one(self, child: Inode, token: pyfuse3.ReaddirToken) -> bool:
         entry = attributes(self.context, child)
         shown = self._shown(child)
-        if shown != child.name and not self.context.kernel.answered(
-            child.parent or ROOT_INO, shown, child.name, child.name
-        ):
+        if shown != child.name:
+            # Or the kernel would find it by this name when it is long gone by its own.
             entry.entry_timeout = 0
         name = pyfuse3.FileNameT(encode_name(shown))
         if not pyfuse3.readdir_reply(token, name, entry, child.ino + CHILDREN):
@@ -217,29 +218,32 @@ class FolderHandlers(pyfuse3.Operations):
         flags: pyfuse3.FlagT,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """rename(2), with RENAME_NOREPLACE."""
-        if flags & ~pyfuse3.RENAME_NOREPLACE:
+        """rename(2), with RENAME_NOREPLACE and RENAME_EXCHANGE."""
+        if flags not in (0, pyfuse3.RENAME_NOREPLACE, pyfuse3.RENAME_EXCHANGE):
             raise pyfuse3.FUSEError(errno.EINVAL)
+        context = self.context
         old, new = self._name(name_old), self._name(name_new)
         await self._known(parent_inode_old)
         await self._known(parent_inode_new)
-        target = self.context.tree.child(parent_inode_new, new)
+        target = context.tree.child(parent_inode_new, new)
         if target is not None and target.is_folder:
             await self._known(target.ino)
         source = self._stored(parent_inode_old, old)
-        moved, replaced = self.context.tree.rename(
-            parent_inode_old,
-            source,
-            parent_inode_new,
-            self._renamed(source, old, parent_inode_new, new),
-            replace=not flags & pyfuse3.RENAME_NOREPLACE,
-        )
-        if replaced is not None:
-            self.context.kernel.buried(replaced.ino)
-        if replaced is not None and not self.context.kernel.is_open(replaced.ino):
-            self.context.staging.abandon(replaced.ino)
-        self.context.kernel.changed_here(parent_inode_old, old, moved.name)
-        self.context.kernel.changed_here(parent_inode_new, new, replaced.name if replaced else None)
+        if flags == pyfuse3.RENAME_EXCHANGE:
+            there = self._stored(parent_inode_new, new)
+            moved, other = context.tree.exchange(parent_inode_old, source, parent_inode_new, there)
+            spelled = other.name
+        else:
+            named = self._renamed(source, old, parent_inode_new, new)
+            moved, replaced = context.tree.rename(
+                parent_inode_old, source, parent_inode_new, named, replace=not flags
+            )
+            spelled = new
+            if replaced is not None:
+                spelled = replaced.name
+                self._replaced(replaced, new)
+        context.kernel.changed_here(parent_inode_old, old, moved.name)
+        context.kernel.changed_here(parent_inode_new, new, spelled)
 
     def _renamed(self, source: str, old: str, parent: int, new: str) -> str:
         """The name in the tree when `old`, which is `source` there, is to be called `new`."""
@@ -247,3 +251,21 @@ class FolderHandlers(pyfuse3.Operations):
         if added and new.lower().endswith(added.lower()) and len(new) > len(added):
             return new[: -len(added)]
         return self._stored(parent, new)
+
+    def _replaced(self, gone: Inode, name: str) -> None:
+        """A rename to `name` took the place of an inode."""
+        kernel = self.context.kernel
+        kernel.buried(gone.ino)
+        if not kernel.is_open(gone.ino):
+            self.context.staging.abandon(gone.ino)
+        if gone.name != name:
+            # The kernel may have thought that there was nothing, and shows it as linked.
+            kernel.stale([Attributes(gone.ino)])
+
+
+def _absent(seconds: float) -> pyfuse3.EntryAttributes:
+    """The answer that nothing has that name, which the kernel may keep for a time."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.entry_timeout = seconds
+    return entry

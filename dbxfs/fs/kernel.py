@@ -3,9 +3,9 @@
 The mount lives on long time-outs: the kernel answers from its caches until it is told. So every
 change that does not come from the kernel itself must reach exactly the entries and inodes that it
 holds, under every spelling: its dentry cache tells `HELLO` and `hello` apart, Dropbox does not.
-Names that were answered in a spelling other than the stored one, or answered "not there", are
-remembered by key; a change of the key drops them all. When too many are remembered, further ones
-are answered without a time-out instead.
+Of what is there it holds the stored spelling alone; by others it has to ask each time. Names that
+were answered "not there" are remembered by key; a change of the key drops them all. When too many
+are remembered, further ones are answered without a time-out instead.
 
 `invalidate_*` can block on a request that is under way in the same folder or file. A thread of
 its own does nothing else; requests go on meanwhile, so it always gets on.
@@ -41,7 +41,7 @@ class Kernel:
         self._lookups: dict[int, int] = {}
         self._opens: dict[int, int] = {}
         self._burials: dict[int, int] = {}
-        self._spellings: dict[int, dict[str, set[str]]] = {}
+        self._missed: dict[int, dict[str, set[str]]] = {}
         self._remembered = 0
         self._stopped = False
         self._queue: queue.SimpleQueue[Effect | None] = queue.SimpleQueue()
@@ -75,7 +75,7 @@ class Kernel:
         self._lookups.pop(ino, None)
         self._burials.pop(ino, None)
         # With the folder the kernel has dropped every name in it.
-        self._remembered -= sum(map(len, self._spellings.pop(ino, {}).values()))
+        self._remembered -= sum(map(len, self._missed.pop(ino, {}).values()))
         return True
 
     def opened(self, ino: int) -> None:
@@ -114,23 +114,18 @@ class Kernel:
 
     # ---- Names ----
 
-    def answered(
-        self, parent: int, name: str, stored: str | None, under: str | None = None
-    ) -> bool:
-        """A lookup of `name` was answered; `stored`: the name it has, None: not there.
+    def missed(self, parent: int, name: str, under: str | None = None) -> bool:
+        """A lookup is answered with "not there"; gives whether the kernel may keep that.
 
-        `under`: another name whose changes make the answer stale. Gives whether the kernel may
-        keep it.
+        `under`: another name, with which this one would be there.
         """
-        if name == stored:
-            return True
         keys = {fold(name)} if under is None else {fold(name), fold(under)}
         return all(self._remember(parent, name, key) for key in keys)
 
     def _remember(self, parent: int, name: str, key: str) -> bool:
         if self._remembered >= REMEMBERED_NAMES:
             return False
-        names = self._spellings.setdefault(parent, {}).setdefault(key, set())
+        names = self._missed.setdefault(parent, {}).setdefault(key, set())
         if name not in names:
             names.add(name)
             self._remembered += 1
@@ -142,7 +137,7 @@ class Kernel:
         `stored`: the spelling that the entry had.
         """
         stored = stored or name
-        others = self._take_spellings(parent, name) | self._take_spellings(parent, stored)
+        others = self._take_missed(parent, name) | self._take_missed(parent, stored)
         for other in (others | {stored}) - {name}:
             self._queue.put(Entry(parent, other))
 
@@ -154,7 +149,7 @@ class Kernel:
                     if ino:
                         self.buried(ino)
                     self._queue.put(effect)
-                    for other in self._take_spellings(parent, name) - {name}:
+                    for other in self._take_missed(parent, name) - {name}:
                         self._queue.put(Entry(parent, other))
                 case Content(ino=ino) | Attributes(ino=ino) if self._holds(ino):
                     self._queue.put(effect)
@@ -162,8 +157,8 @@ class Kernel:
     def _holds(self, ino: int) -> bool:
         return ino == ROOT_INO or self.in_use(ino)
 
-    def _take_spellings(self, parent: int, name: str) -> set[str]:
-        names = self._spellings.get(parent, {}).pop(fold(name), set())
+    def _take_missed(self, parent: int, name: str) -> set[str]:
+        names = self._missed.get(parent, {}).pop(fold(name), set())
         self._remembered -= len(names)
         return names
 

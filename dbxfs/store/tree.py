@@ -251,6 +251,30 @@ class Tree:
             self.mark_pending(inode.ino)
         return inode, target
 
+    def exchange(
+        self, parent: int, name: str, new_parent: int, new_name: str
+    ) -> tuple[Inode, Inode]:
+        """Each takes the other's place, in one transaction (RENAME_EXCHANGE); gives both as they
+        were."""
+        with self.database.transaction():
+            one, other = self._removable(parent, name), self._removable(new_parent, new_name)
+            if one.ino == other.ino:
+                return one, other
+            for inode, into in ((one, new_parent), (other, parent)):
+                if inode.is_folder and self.is_below(into, inode.ino):
+                    raise TreeError(errno.EINVAL, "into itself")
+            now = self.clock()
+            were_local_only = [i.is_folder and self.is_local_only(i) for i in (one, other)]
+            self.update(one.ino, parent=None)
+            self.update(other.ino, parent=parent, name=name, key=fold(name), ctime_ns=now)
+            self.update(one.ino, parent=new_parent, name=new_name, key=fold(new_name), ctime_ns=now)
+            for inode, was_local_only in zip((one, other), were_local_only, strict=True):
+                self._check_crossing(inode, was_local_only)
+                self.mark_pending(inode.ino)
+            self._touch(parent, now)
+            self._touch(new_parent, now)
+        return one, other
+
     def _check_crossing(self, inode: Inode, was_local_only: bool) -> None:
         """A folder was moved: between what is kept here only and the rest that is no small thing.
 

@@ -218,8 +218,51 @@ def test_rename_without_replacing_is_refused_where_something_is(mounted: Mounted
             renameat2(mounted.path / "a", mounted.path / name, RENAME_NOREPLACE)
     renameat2(mounted.path / "a", mounted.path / "c", RENAME_NOREPLACE)
     assert sorted(os.listdir(mounted.path)) == ["b", "c"]
+
+
+def test_two_names_exchange_what_they_stand_for(mounted: Mounted) -> None:
+    (mounted.path / "file").write_text("f")
+    (mounted.path / "top" / "folder").mkdir(parents=True)
+    (mounted.path / "top" / "folder" / "inside").write_text("i")
+    mounted.sync()
+    before = {entry["path"]: entry["id"] for entry in mounted.server.tree()}
+    numbers = [os.stat(mounted.path / name).st_ino for name in ("file", "top/folder")]
+    renameat2(mounted.path / "file", mounted.path / "top" / "folder", RENAME_EXCHANGE)
+    assert [os.stat(mounted.path / n).st_ino for n in ("top/folder", "file")] == numbers
+    assert (mounted.path / "top" / "folder").read_text() == "f"
+    assert (mounted.path / "file" / "inside").read_text() == "i"
+    mounted.sync()
+    after = {entry["path"]: entry["id"] for entry in mounted.server.tree()}
+    assert after == {
+        "/top": before["/top"],
+        "/top/folder": before["/file"],
+        "/file": before["/top/folder"],
+        "/file/inside": before["/top/folder/inside"],
+    }
+
+
+def test_an_exchange_there_and_back_costs_nothing(mounted: Mounted) -> None:
+    for name in "ab":
+        (mounted.path / name).write_text(name)
+    mounted.sync()
+    with mounted.requests() as made:
+        renameat2(mounted.path / "a", mounted.path / "b", RENAME_EXCHANGE)
+        renameat2(mounted.path / "a", mounted.path / "b", RENAME_EXCHANGE)
+        mounted.sync()
+    assert made == {}
+
+
+def test_an_exchange_that_cannot_be_is_refused(mounted: Mounted) -> None:
+    (mounted.path / "d" / "e").mkdir(parents=True)
+    (mounted.path / "a").write_text("a")
     with refused(errno.EINVAL):
-        renameat2(mounted.path / "b", mounted.path / "c", RENAME_EXCHANGE)
+        renameat2(mounted.path / "d", mounted.path / "d" / "e", RENAME_EXCHANGE)
+    with refused(errno.EINVAL):
+        renameat2(mounted.path / "d" / "e", mounted.path / "d", RENAME_EXCHANGE)
+    with refused(errno.ENOENT):
+        renameat2(mounted.path / "a", mounted.path / "b", RENAME_EXCHANGE)
+    with refused(errno.EINVAL):
+        renameat2(mounted.path / "a", mounted.path / "d", RENAME_EXCHANGE | RENAME_NOREPLACE)
 
 
 def test_rename_into_itself_is_refused(mounted: Mounted) -> None:
@@ -248,25 +291,6 @@ def test_renaming_an_open_file_goes_on_under_the_new_name(mounted: Mounted) -> N
     mounted.sync()
     assert mounted.server.content("/b") == b"one two"
     assert mounted.server.paths() == ["/b"]
-
-
-def test_a_name_changes_its_case_by_way_of_another(mounted: Mounted) -> None:
-    """At once the kernel does not ask: both spellings are the same inode, so nothing happens."""
-    (mounted.path / "readme").write_text("r")
-    (mounted.path / "folder").mkdir()
-    (mounted.path / "folder" / "a").write_text("a")
-    mounted.sync()
-    ids = {entry["path"].lower(): entry["id"] for entry in mounted.server.tree()}
-    os.rename(mounted.path / "readme", mounted.path / "README")
-    assert sorted(os.listdir(mounted.path)) == ["folder", "readme"]
-    for old, new in (("readme", "README"), ("folder", "Folder")):
-        os.rename(mounted.path / old, mounted.path / "passing")
-        os.rename(mounted.path / "passing", mounted.path / new)
-    assert sorted(os.listdir(mounted.path)) == ["Folder", "README"]
-    mounted.sync()
-    assert mounted.server.paths() == ["/Folder", "/Folder/a", "/README"]
-    assert {entry["path"].lower(): entry["id"] for entry in mounted.server.tree()} == ids
-    assert sorted(os.listdir(mounted.path)) == ["Folder", "README"]
 
 
 def test_two_names_are_swapped(mounted: Mounted) -> None:
