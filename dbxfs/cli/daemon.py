@@ -361,6 +361,8 @@ def _ask_in_large_pieces(mountpoint: Path) -> None:
 def _mount(options: MountOptions, operations: Operations) -> None:
     source = "demo" if options.demo else f"{options.account}{options.folder}"
     flags = {f"fsname=dbxfs:{source}", "subtype=dbxfs", "default_permissions", *options.kernel}
+    # libfuse takes neither for granted: what is left out it forbids by itself.
+    flags |= {name for name in ("suid", "dev") if f"no{name}" not in options.kernel}
     try:
         pyfuse3.init(operations, str(options.mountpoint), flags)
     except RuntimeError as error:

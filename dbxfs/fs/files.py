@@ -141,7 +141,7 @@ class FileHandlers(FolderHandlers):
         await self._known(parent)
         context = self.context
         with context.tree.database.transaction():
-            inode = context.tree.create_file(parent, text, mode & ~ctx.umask & 0o777)
+            inode = context.tree.create_file(parent, text, mode & ~ctx.umask & 0o7777)
             context.staging.record(context.staging.begin(inode))
         context.kernel.changed_here(parent, text)
         return context.tree.get(inode.ino)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Sequence
 
 import pyfuse3
@@ -176,8 +177,9 @@ class FolderHandlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """mkdir(2)."""
         text = self._name(name)
-        await self._known(parent_inode)
-        bits = mode & ~ctx.umask & 0o777
+        parent = await self._known(parent_inode)
+        # A set-group-id folder hands that on, as mkdir(2) says.
+        bits = mode & ~ctx.umask & 0o1777 | (parent.mode or 0) & stat.S_ISGID
         folder = self.context.tree.create_folder(parent_inode, text, bits)
         self.context.kernel.changed_here(parent_inode, text)
         return self._given(folder)

@@ -139,6 +139,18 @@ def test_mkdir_makes_the_folder_with_its_mode(mounted: Mounted) -> None:
         os.mkdir(mounted.path / "D")
 
 
+def test_mkdir_keeps_the_sticky_bit_and_hands_on_set_group_id(mounted: Mounted) -> None:
+    before = os.umask(0)
+    try:
+        os.mkdir(mounted.path / "d", 0o1777)
+        (mounted.path / "d").chmod(0o3775)
+        os.mkdir(mounted.path / "d" / "e", 0o755)
+    finally:
+        os.umask(before)
+    assert os.stat(mounted.path / "d").st_mode == 0o043775
+    assert os.stat(mounted.path / "d" / "e").st_mode == 0o042755
+
+
 def test_making_entries_changes_the_times_of_their_folder(mounted: Mounted) -> None:
     folder = mounted.path / "d"
     folder.mkdir()
