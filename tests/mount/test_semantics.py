@@ -1,0 +1,327 @@
+"""What POSIX says of times, links, locks, appending and shared memory, on the mount."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.mount.mounted import Mounted, eventually, python, refused, works
+
+LONG_AGO = 10**18
+
+
+def times(path: Path) -> tuple[int, int]:
+    """When content and inode were changed: ns."""
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_ctime_ns
+
+
+# ---- Times ----
+
+CHANGES: dict[str, tuple[Callable[[Path], object], bool, bool]] = {
+    # name: (what is done, does mtime change, does ctime change)
+    "write": (lambda p: p.write_text("longer content"), True, True),
+    "append": (lambda p: p.open("a").write("x"), True, True),
+    "truncate": (lambda p: os.truncate(p, 2), True, True),
+    "truncate to the same size": (lambda p: os.truncate(p, 7), True, True),
+    "open with O_TRUNC": (lambda p: p.open("w").close(), True, True),
+    "mapped write": (lambda p: mapped_write(p), True, True),
+    "chmod": (lambda p: p.chmod(0o600), False, True),
+    "rename": (lambda p: back_and_forth(p), False, True),
+    "utime": (lambda p: os.utime(p, ns=(LONG_AGO, LONG_AGO)), False, True),
+    "read": (lambda p: p.read_bytes(), False, False),
+    "open for writing": (lambda p: p.open("r+").close(), False, False),
+    "stat": (os.stat, False, False),
+    "write of nothing": (lambda p: os.write(os.open(p, os.O_WRONLY), b""), False, False),
+}
+
+
+def mapped_write(path: Path) -> None:
+    """Change a byte by way of memory."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0:1] = b"X"
+        mapped.flush()
+
+
+def back_and_forth(path: Path) -> None:
+    """A rename that leaves no trace but the time."""
+    os.rename(path, path.with_name("elsewhere"))
+    os.rename(path.with_name("elsewhere"), path)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_times_of_a_file_change_as_posix_says(mounted: Mounted, change: str) -> None:
+    do, content, inode = CHANGES[change]
+    path = mounted.path / "file"
+    path.write_text("content")
+    os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    mtime, ctime = times(path)
+    do(path)
+    after = times(path)
+    assert (after[0] > mtime, after[1] > ctime) == (content, inode)
+    assert os.stat(path).st_atime_ns == after[0], "the time of reading is not kept"
+
+
+def refuse(folder: Path) -> None:
+    """A folder that is not empty stays."""
+    with refused(errno.ENOTEMPTY):
+        os.rmdir(folder)
+
+
+IN_FOLDER: dict[str, tuple[Callable[[Path], object], bool]] = {
+    "make a file": (lambda d: (d / "new").touch(), True),
+    "make a folder": (lambda d: (d / "new").mkdir(), True),
+    "unlink": (lambda d: (d / "file").unlink(), True),
+    "rmdir": (lambda d: (d / "folder").rmdir(), True),
+    "rename within": (lambda d: os.rename(d / "file", d / "new"), True),
+    "rename away": (lambda d: os.rename(d / "file", d.parent / "new"), True),
+    "rename into": (lambda d: os.rename(d.parent / "beside", d / "new"), True),
+    "write to a file": (lambda d: (d / "file").write_text("x"), False),
+    "chmod of a file": (lambda d: (d / "file").chmod(0o600), False),
+    "list": (os.listdir, False),
+    "a refused rmdir": (lambda d: refuse(d / "full"), False),
+}
+
+
+@pytest.mark.parametrize("change", IN_FOLDER)
+def test_the_times_of_a_folder_change_with_its_names(mounted: Mounted, change: str) -> None:
+    do, changes = IN_FOLDER[change]
+    folder = mounted.path / "folder"
+    for name in ("folder", "full/inside"):
+        (folder / name).mkdir(parents=True)
+    (folder / "file").write_text("f")
+    (mounted.path / "beside").write_text("b")
+    os.utime(folder, ns=(LONG_AGO, LONG_AGO))
+    mtime, ctime = times(folder)
+    do(folder)
+    after = times(folder)
+    assert (after[0] > mtime, after[1] > ctime) == (changes, changes)
+
+
+def test_what_stays_in_place_of_a_removed_link_count(mounted: Mounted) -> None:
+    """A folder has one link whatever is in it: find(1) then looks into every folder."""
+    for name in ("d/e/f", "d/g"):
+        (mounted.path / name).mkdir(parents=True)
+    (mounted.path / "d" / "e" / "f" / "deep").write_text("d")
+    assert os.stat(mounted.path / "d").st_nlink == 1
+    found = works("find", mounted.path, "-name", "deep").split()
+    assert found == [str(mounted.path / "d" / "e" / "f" / "deep")]
+    descriptor = os.open(mounted.path / "d" / "g", os.O_RDONLY)
+    try:
+        os.rmdir(mounted.path / "d" / "g")
+        assert os.fstat(descriptor).st_nlink == 0
+        assert os.listdir(descriptor) == []
+    finally:
+        os.close(descriptor)
+
+
+# ---- Several at once ----
+
+
+def test_processes_that_append_lose_no_line(mounted: Mounted) -> None:
+    path = mounted.path / "log"
+    source = """
+import os, sys
+flags = os.O_APPEND | os.O_CREAT | (os.O_RDWR if int(sys.argv[2]) % 2 else os.O_WRONLY)
+file = os.open(sys.argv[1], flags)
+for number in range(200):
+    os.write(file, f"{sys.argv[2]} {number}\\n".encode())
+"""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", source, path, str(number)]) for number in range(4)
+    ]
+    assert [writer.wait(30) for writer in writers] == [0] * 4
+    expected = {f"{writer} {number}" for writer in range(4) for number in range(200)}
+    assert sorted(path.read_text().splitlines()) == sorted(expected)
+    mounted.sync()
+    assert sorted(mounted.server.content("/log").decode().splitlines()) == sorted(expected)
+
+
+def test_what_one_process_maps_another_sees(mounted: Mounted) -> None:
+    path = mounted.path / "shared"
+    path.write_bytes(bytes(10_000))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        python(
+            "import mmap, sys; f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0);"
+            "m[5000:5005] = b'other'; m.close()",
+            path,
+        )
+        assert mapped[5000:5005] == b"other"
+        mapped[0:4] = b"mine"
+        assert os.pread(file.fileno(), 4, 0) == b"mine"
+        os.pwrite(file.fileno(), b"written", 100)
+        assert mapped[100:107] == b"written"
+        mapped.flush()
+    mounted.sync()
+    content = mounted.server.content("/shared")
+    assert (content[:4], content[100:107], content[5000:5005]) == (b"mine", b"written", b"other")
+
+
+def test_a_mapping_behind_the_end_is_a_bus_error(mounted: Mounted) -> None:
+    path = mounted.path / "short"
+    path.write_bytes(bytes(100))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import mmap, os, sys; f = os.open(sys.argv[1], os.O_RDWR); os.ftruncate(f, 8192);"
+            "m = mmap.mmap(f, 8192); os.ftruncate(f, 100); m[5000]",
+            path,
+        ],
+        check=False,
+    )
+    assert done.returncode == -7
+
+
+LOCKS = {
+    "flock": lambda file, how: fcntl.flock(file, how),
+    "fcntl": lambda file, how: fcntl.lockf(file, how),
+}
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_lock_holds_between_processes_until_it_is_given_back(mounted: Mounted, kind: str) -> None:
+    path = mounted.path / "file"
+    path.write_text("content")
+    call = {"flock": "flock", "fcntl": "lockf"}[kind]
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            f"import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.{call}(f, fcntl.LOCK_EX);"
+            "print('held', flush=True); sys.stdin.read()",
+            path,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    with holder, path.open("r+") as file:
+        assert holder.stdout.readline() == b"held\n"
+        for how in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            with refused(errno.EAGAIN, errno.EACCES):
+                LOCKS[kind](file, how | fcntl.LOCK_NB)
+        holder.stdin.close()
+        LOCKS[kind](file, fcntl.LOCK_EX)
+    assert holder.returncode == 0
+
+
+def test_ranges_are_locked_one_by_one(mounted: Mounted) -> None:
+    path = mounted.path / "file"
+    path.write_bytes(bytes(100))
+    with path.open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX, 10, 0)
+        python(
+            """
+import errno, fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 10)
+try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 5)
+except OSError as error:
+    assert error.errno in (errno.EAGAIN, errno.EACCES)
+else:
+    raise SystemExit("the lock was given twice")
+""",
+            path,
+        )
+
+
+# ---- Holes, direct reading and writing ----
+
+
+def test_a_hole_may_be_told_as_data(mounted: Mounted) -> None:
+    path = mounted.path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    with path.open("rb") as file:
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 1 << 20
+        assert os.lseek(file.fileno(), 5, os.SEEK_DATA) == 5
+    works("cp", "--sparse=always", path, mounted.path / "copy")
+    assert (mounted.path / "copy").read_bytes() == bytes(1 << 20)
+    works("cp", "--sparse=auto", path, mounted.folder / "out")
+    assert (mounted.folder / "out").stat().st_size == 1 << 20
+
+
+def test_direct_reads_and_writes_see_what_ordinary_ones_do(mounted: Mounted) -> None:
+    path = mounted.path / "file"
+    with path.open("wb") as ordinary:
+        ordinary.write(b"o" * 8192)
+        ordinary.flush()
+        direct = os.open(path, os.O_RDWR | os.O_DIRECT)
+        with mmap.mmap(-1, 4096) as room:
+            assert os.preadv(direct, [room], 4096) == 4096
+            assert room[:] == b"o" * 4096
+            room[:] = b"d" * 4096
+            assert os.pwritev(direct, [room], 4096) == 4096
+        os.close(direct)
+    assert path.read_bytes() == b"o" * 4096 + b"d" * 4096
+
+
+def test_dd_writes_and_reads_directly(mounted: Mounted) -> None:
+    path = mounted.path / "image"
+    works("dd", "if=/dev/zero", f"of={path}", "bs=64k", "count=8", "oflag=direct", "conv=fsync")
+    works("dd", f"if={path}", "of=/dev/null", "bs=64k", "iflag=direct")
+    mounted.sync()
+    assert mounted.server.content("/image") == bytes(8 * 65536)
+
+
+def test_space_can_be_set_aside_as_the_c_library_does(mounted: Mounted) -> None:
+    with (mounted.path / "file").open("w+b") as file:
+        file.write(b"begin")
+        file.flush()
+        os.posix_fallocate(file.fileno(), 0, 10_000)
+        assert os.fstat(file.fileno()).st_size == 10_000
+    assert (mounted.path / "file").read_bytes() == b"begin" + bytes(9_995)
+
+
+# ---- What is open goes on ----
+
+
+def test_a_removed_current_folder_is_empty_and_takes_nothing(mounted: Mounted) -> None:
+    (mounted.path / "d").mkdir()
+    said = works(
+        "sh",
+        "-c",
+        "cd d; rmdir ../d; ls -a; touch x 2>/dev/null || echo refused; mkdir y 2>/dev/null || echo"
+        " refused; cd ..; ls",
+        cwd=mounted.path,
+    )
+    assert said == "refused\nrefused\n"
+
+
+def test_the_folder_of_an_open_file_moves(mounted: Mounted) -> None:
+    (mounted.path / "one" / "two").mkdir(parents=True)
+    with (mounted.path / "one" / "two" / "file").open("w", buffering=1) as file:
+        file.write("before\n")
+        os.rename(mounted.path / "one", mounted.path / "moved")
+        file.write("after\n")
+        os.fsync(file.fileno())
+    assert (mounted.path / "moved" / "two" / "file").read_text() == "before\nafter\n"
+    mounted.sync()
+    assert mounted.server.content("/moved/two/file") == b"before\nafter\n"
+
+
+def test_a_replaced_open_file_is_written_to_nobodys_harm(mounted: Mounted) -> None:
+    (mounted.path / "old").write_text("old")
+    mounted.sync()
+    with (mounted.path / "old").open("r+") as file:
+        (mounted.path / "new").write_text("new")
+        os.rename(mounted.path / "new", mounted.path / "old")
+        file.seek(0, os.SEEK_END)
+        file.write(" and more")
+        file.flush()
+        file.seek(0)
+        assert file.read() == "old and more"
+        assert os.fstat(file.fileno()).st_nlink == 0
+    assert (mounted.path / "old").read_text() == "new"
+    mounted.sync()
+    eventually(lambda: mounted.server.content("/old") == b"new")
+    assert mounted.server.paths() == ["/old"]
