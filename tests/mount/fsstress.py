@@ -430,6 +430,7 @@ class Exerciser:
             found = real()
         except OSError as error:
             got = error.errno or 0
+        self.history[-1] += f": {errno.errorcode.get(got, 'done')}"
         if got != code:
             names = [errno.errorcode.get(number, "done") for number in (got, code)]
             raise DifferentError(f"it was {names[0]}, not {names[1]}")
