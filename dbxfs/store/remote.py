@@ -221,7 +221,7 @@ class RemoteChanges:
 
     def _adopt(self, inode: Inode, entry: FileEntry | FolderEntry, parent: int, key: str) -> None:
         """What we sent is there; what programs have done with it since is still to be sent."""
-        if (inode.parent, inode.key) == (parent, key):
+        if (inode.parent, inode.name) == (parent, entry.name):
             self._add(entry, parent, key)
         else:
             self._tree.update(inode.ino, **self._base_columns(entry, parent, key))

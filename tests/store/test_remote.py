@@ -880,6 +880,21 @@ def test_regression_what_was_renamed_before_its_reply_came_is_not_there_twice(
     }
 
 
+def test_regression_what_was_respelled_before_its_reply_came_keeps_its_spelling(
+    unanswered: Mount, dropbox: FakeDropbox
+) -> None:
+    """Its own echo took the new spelling back."""
+    for name in ("new", "old", "folder", "d/new"):
+        path = f"/{name}"
+        unanswered.rename(path, path[:-1] + path[-1].upper())
+    unanswered.restart()
+    unanswered.follow()
+    assert sorted(unanswered.paths()) == ["/d", "/d/neW", "/foldeR", "/neW", "/olD"]
+    unanswered.settle()
+    assert unanswered.paths() == dropbox.tree()
+    assert sorted(dropbox.tree()) == ["/d", "/d/neW", "/foldeR", "/neW", "/olD"]
+
+
 def test_regression_what_was_removed_before_its_reply_came_does_not_come_back(
     unanswered: Mount, dropbox: FakeDropbox
 ) -> None:
