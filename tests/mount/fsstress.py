@@ -444,13 +444,22 @@ class Exerciser:
         if not self._spellings:
             return
         for path in paths:
-            for name in (path[-1].lower(), path[-1].upper()):
-                spelled = (*path[:-1], name)
-                deadline = time.monotonic() + STALE_WITHIN
-                while os.path.lexists(self._real(spelled)) != self._is_there(spelled):
-                    if time.monotonic() > deadline:
-                        raise DifferentError(f"{'/'.join(spelled)} lives on, or does not come")
-                    time.sleep(0.001)
+            deadline = time.monotonic() + STALE_WITHIN
+            spelled = [(*path[:-1], name) for name in (path[-1].lower(), path[-1].upper())]
+            while not self._is_settled(spelled):
+                if time.monotonic() > deadline:
+                    raise DifferentError(f"{'/'.join(path)} lives on, or does not come")
+                time.sleep(0.001)
+
+    def _is_settled(self, spelled: list[tuple[str, ...]]) -> bool:
+        """Whether all spellings lead to one inode, where something is to be there."""
+        numbers: set[int | None] = set()
+        for path in spelled:
+            try:
+                numbers.add(os.lstat(self._real(path)).st_ino)
+            except OSError:
+                numbers.add(None)
+        return len(numbers) == 1 and (None not in numbers) == self._is_there(spelled[0])
 
     def _is_there(self, path: tuple[str, ...]) -> bool:
         try:
