@@ -63,7 +63,8 @@ class Facts:
     removed_with: int | None = None
     """Unlinked: the folder that Dropbox has it in, where that is unlinked too."""
     must_leave: int | None = None
-    """A folder that is to go: something that Dropbox has in it and programs keep."""
+    """A folder that is to go: something that Dropbox has in it and programs keep. One that was
+    moved: what of the way to its new place Dropbox still has in it."""
     successor: int | None = None
     """A file that is to go: a new file that has its name; its commit replaces this one."""
 
@@ -186,6 +187,8 @@ def _create(facts: Facts, target: RemotePath) -> Step:
 def _move(facts: Facts, base: RemotePath, target: RemotePath, in_cycle: bool) -> Step:
     if facts.same_key or in_cycle:
         return Move(_source(facts, base), passing_place(base, facts.ino))
+    if facts.must_leave is not None:
+        return After(facts.must_leave)
     if facts.occupant is not None:
         return After(facts.occupant.ino)
     return Move(_source(facts, base), target)

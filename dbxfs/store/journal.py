@@ -17,7 +17,7 @@ from dbxfs.core.plan import Facts, Occupant
 from dbxfs.core.ranges import Ranges
 
 from . import inode as effects
-from .inode import FILE, Effect, Inode
+from .inode import FILE, ROOT_INO, Effect, Inode
 from .remote import LIMBO, NO_BASE
 from .sent import Sent
 from .tree import Tree
@@ -109,7 +109,18 @@ class Journal:
             content=staging is not None,
             from_rev=staging[0] if staging else None,
             occupant=self._occupant(inode),
+            must_leave=self._still_in(inode) if inode.is_folder and inode.moved else None,
         )
+
+    def _still_in(self, folder: Inode) -> int | None:
+        """What was moved out of the folder, has its new place in it, and Dropbox has not moved."""
+        found: int | None = None
+        at = None if folder.parent is None else self._tree.find(folder.parent)
+        while at is not None and at.ino not in (ROOT_INO, folder.ino):
+            if at.parent not in (None, at.base_parent):
+                found = at.ino
+            at = None if at.base_parent is None else self._tree.find(at.base_parent)
+        return found if at is not None and at.ino == folder.ino else None
 
     def _facts_to_go(self, inode: Inode, name: str | None) -> Facts:
         return Facts(

@@ -135,3 +135,15 @@ def test_regression_appended_in_the_moment_of_a_change_elsewhere(mounted: Mounte
     mounted.sync()
     found = {path.read_text() for path in mounted.path.iterdir()}
     assert found <= {"short+mine", "longer than that+mine", "longer than that"}
+
+
+def test_regression_a_folder_and_what_is_in_it_change_places(mounted: Mounted) -> None:
+    """Dropbox refused to move the outer one into itself, for as long as the inner one was there."""
+    mounted.server.edit([{"op": "write", "path": "/a/b/file", "text": "inside"}])
+    mounted.sync()
+    a, x = mounted.path / "a", mounted.path / "x"
+    a.rename(x)
+    (x / "b").rename(a)
+    x.rename(a / "b")
+    assert mounted.sync() == []
+    assert mounted.server.paths() == ["/a", "/a/b", "/a/file"]

@@ -233,7 +233,9 @@ class Mount:
         while self.journal.row(ino) is not None and self.tree.find(ino) is not None:
             step = self.step(ino)
             if isinstance(step, plan.After) and step.ino in (*waiting, ino):
-                step = plan.next_step(self.journal.facts(ino), in_cycle=True)
+                circle = [self.journal.facts(each) for each in (*waiting, ino)]
+                of = min(circle[::-1], key=lambda of: of.must_leave is None)
+                ino, step = of.ino, plan.next_step(of, in_cycle=True)
             if not isinstance(step, plan.After):
                 if self._feed_comes_first(ino, step):
                     self.follow()

@@ -957,3 +957,35 @@ def test_after_a_lost_reply_a_later_edit_is_made_from_our_own_commit(
     assert mount.read("/f") == b"sent and more"
     mount.settle()
     assert dropbox.tree() == {"/f": b"sent and more"}
+
+
+def test_regression_a_folder_waits_for_the_one_in_it_that_it_is_to_go_into(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    """Dropbox refused to move it into itself, which is where its new folder still was."""
+    dropbox.write("/outer/between/inner/file", b"f")
+    mount.follow()
+    mount.rename("/outer", "/other")
+    mount.rename("/other/between/inner", "/inner")
+    mount.rename("/other", "/inner/outer")
+    mount.settle()
+    assert mount.paths() == dropbox.tree()
+    assert sorted(dropbox.tree()) == [
+        "/inner",
+        "/inner/file",
+        "/inner/outer",
+        "/inner/outer/between",
+    ]
+
+
+def test_regression_two_folders_that_go_into_each_others_places(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    """The one is to go where the other still holds it, and the other has to wait for the name."""
+    dropbox.write("/a/b/file", b"f")
+    mount.follow()
+    mount.rename("/a", "/x")
+    mount.rename("/x/b", "/a")
+    mount.rename("/x", "/a/b")
+    mount.settle()
+    assert mount.paths() == dropbox.tree() == {"/a": None, "/a/b": None, "/a/file": b"f"}
