@@ -218,6 +218,12 @@ def test_what_goes_with_its_folder_waits_for_that(
     assert after == After(FOLDER_INO)
 
 
+def test_a_moved_folder_waits_for_what_of_its_new_place_is_still_in_it() -> None:
+    moved = dataclasses.replace(MOVED, is_folder=True, must_leave=OTHER)
+    assert next_step(moved) == After(OTHER)
+    assert next_step(moved, in_cycle=True) == Move(BY_ID, passing_place(PATH, INO))
+
+
 def test_an_unlinked_folder_waits_for_what_has_to_leave_it() -> None:
     assert step(UNLINKED_FOLDER, must_leave=OTHER) == After(OTHER)
 
