@@ -20,6 +20,7 @@ from dbxfs.core.plan import (
     Hold,
     Move,
     Occupant,
+    SetAttributes,
     Step,
     Upload,
     next_step,
@@ -75,6 +76,27 @@ def step(facts: Facts, *, in_cycle: bool = False, **changes: object) -> Step:
 @pytest.mark.parametrize("in_cycle", [False, True])
 def test_what_is_the_same_here_and_there_is_done(facts: Facts, in_cycle: bool) -> None:
     assert next_step(facts, in_cycle=in_cycle) == Done()
+
+
+# ---- Attributes ----
+
+
+@pytest.mark.parametrize("facts", [KNOWN, KNOWN_FOLDER], ids=["file", "folder"])
+def test_attributes_alone_are_sent_without_content(facts: Facts) -> None:
+    assert step(facts, attributes=True) == SetAttributes(BY_ID)
+    assert step(facts, attributes=True, id=None) == SetAttributes(PATH)
+
+
+def test_attributes_go_with_the_content_and_after_a_move() -> None:
+    assert step(KNOWN, attributes=True, content=True, from_rev=REV) == Upload(PATH, REV)
+    assert step(NEW, attributes=True) == Upload(PATH, None)
+    assert step(MOVED, attributes=True) == Move(BY_ID, TARGET)
+    assert step(NEW_FOLDER, attributes=True) == CreateFolder(PATH)
+
+
+def test_what_is_to_go_or_kept_here_only_needs_no_attributes() -> None:
+    assert step(UNLINKED, attributes=True) == Delete(BY_ID, REV)
+    assert step(KNOWN, attributes=True, local_only=True) == Delete(BY_ID, REV)
 
 
 # ---- New ----
