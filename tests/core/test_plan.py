@@ -323,6 +323,7 @@ any_facts = st.builds(
     | st.builds(Occupant, ino=numbers, leaving=st.booleans(), rev=st.none() | revs),
     local_only=st.booleans(),
     missing=st.booleans(),
+    attributes=st.booleans(),
     removed_with=st.none() | numbers,
     must_leave=st.none() | numbers,
     successor=st.none() | numbers,
@@ -334,7 +335,7 @@ def test_no_call_is_made_for_an_inode_with_nothing_pending(
     facts: Facts, name: str, base: RemotePath, in_cycle: bool
 ) -> None:
     here = dataclasses.replace(
-        facts, name=name, base=base, moved=False, content=False, local_only=False
+        facts, name=name, base=base, moved=False, content=False, attributes=False, local_only=False
     )
     assert isinstance(next_step(here, in_cycle=in_cycle), (Done, After, Hold))
     gone = dataclasses.replace(facts, name=None, base=None)
