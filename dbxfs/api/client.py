@@ -3,10 +3,10 @@
     async with open_client(Settings.for_dropbox(StaticToken(token))) as client:
         page = await client.list_folder(ROOT, recursive=True)
 
-The methods are in four rooms by what they do to the tree: `listing` reads it, `commits` changes
-it, `transfer` carries contents, `batches` does both for many entries in one call. All of them raise
-`errors.DropboxError` and nothing else of the network's. What they share (lanes, retry,
-authorisation) is `exchange`.
+The methods are in five rooms by what they do to the tree: `listing` reads it, `commits` changes
+it, `transfer` carries contents, `batches` does both for many entries in one call, `properties`
+keeps small texts with the entries. All of them raise `errors.DropboxError` and nothing else of the
+network's. What they share (lanes, retry, authorisation) is `exchange`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from dbxfs.api.exchange import Exchange
 from dbxfs.api.lanes import Lanes
 from dbxfs.api.listing import Listing
 from dbxfs.api.modes import Add, Overwrite, SessionId, Update, WriteMode
+from dbxfs.api.properties import Properties
 from dbxfs.api.settings import Settings, http_client
 from dbxfs.api.transfer import Download, Transfer
 from dbxfs.api.wire import Longpoll
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 
-class Client(Listing, Commits, Transfer, Batches):
+class Client(Listing, Commits, Transfer, Batches, Properties):
     """One account's Dropbox. See the bases for the calls."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -74,6 +75,7 @@ class Client(Listing, Commits, Transfer, Batches):
         Commits.__init__(self, exchange)
         Transfer.__init__(self, exchange)
         Batches.__init__(self, exchange)
+        Properties.__init__(self, exchange)
 
 
 @asynccontextmanager

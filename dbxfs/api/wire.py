@@ -14,7 +14,7 @@ server can refuse rather than something that cannot be sent. Coming in, a lone s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -30,6 +30,8 @@ from dbxfs.core.model import (
     FileId,
     FolderEntry,
     Page,
+    PropertyGroup,
+    PropertyTemplate,
     RemotePath,
     Rev,
     Space,
@@ -59,6 +61,20 @@ class _Sharing(msgspec.Struct, gc=False):
     no_access: bool = False
 
 
+class _Field(msgspec.Struct, gc=False):
+    name: str
+    value: str = ""
+
+
+class _Group(msgspec.Struct, gc=False):
+    template_id: str
+    fields: list[_Field] = []
+
+
+class _Symlink(msgspec.Struct, gc=False):
+    target: str
+
+
 class _Metadata(msgspec.Struct, gc=False):
     name: str
     tag: str = msgspec.field(name=".tag", default="")
@@ -71,6 +87,8 @@ class _Metadata(msgspec.Struct, gc=False):
     server_modified: datetime | None = None
     is_downloadable: bool = True
     sharing_info: _Sharing | None = None
+    symlink_info: _Symlink | None = None
+    property_groups: list[_Group] | None = None
 
 
 class _Wrapped(msgspec.Struct):
@@ -117,6 +135,19 @@ class _Allocation(msgspec.Struct):
 class _Space(msgspec.Struct):
     used: int
     allocation: _Allocation
+
+
+class _TemplateIds(msgspec.Struct):
+    template_ids: list[str]
+
+
+class _TemplateId(msgspec.Struct):
+    template_id: str
+
+
+class _Template(msgspec.Struct):
+    name: str
+    fields: list[_Field]
 
 
 class _Session(msgspec.Struct):
@@ -214,15 +245,20 @@ def wrapped_folder(body: bytes) -> FolderEntry:
     return _folder(raw, _place(raw))
 
 
-def page(body: bytes) -> Page:
-    """A reply of list_folder or list_folder/continue.
+def page(body: bytes, templates: Sequence[str] = ()) -> Page:
+    """A reply of list_folder or list_folder/continue, in which these templates were asked for.
+
+    An entry's properties are the fields of all their groups together; of a field that several
+    have, the first template's. Without templates they are None.
 
     Left out are kinds not known yet and entries without a place in the tree (a shared folder that
     is not mounted has no `path_lower`).
     """
     raw = read(body, _Page)
     return Page(
-        entries=list(_entries(raw.entries)), cursor=Cursor(raw.cursor), has_more=raw.has_more
+        entries=list(_entries(raw.entries, templates)),
+        cursor=Cursor(raw.cursor),
+        has_more=raw.has_more,
     )
 
 
@@ -319,10 +355,28 @@ def nothing(body: bytes) -> None:
         plain(body)
 
 
-def _entries(raws: Iterable[_Metadata]) -> Iterable[Entry]:
+def template_ids(body: bytes) -> list[str]:
+    """A reply of templates/list_for_user."""
+    return read(body, _TemplateIds).template_ids
+
+
+def template_id(body: bytes) -> str:
+    """A reply of templates/add_for_user."""
+    return read(body, _TemplateId).template_id
+
+
+def template(body: bytes) -> PropertyTemplate:
+    """A reply of templates/get_for_user."""
+    raw = read(body, _Template)
+    return PropertyTemplate(name=raw.name, fields=frozenset(field.name for field in raw.fields))
+
+
+def _entries(raws: Iterable[_Metadata], templates: Sequence[str]) -> Iterable[Entry]:
     for raw in raws:
         if raw.path_lower is not None:
             made = _entry(raw, RemotePath(raw.path_lower))
+            if templates and made is not None and not isinstance(made, DeletedEntry):
+                made = msgspec.structs.replace(made, properties=_properties(raw, templates))
             if made is not None:
                 yield made
 
@@ -335,6 +389,16 @@ def _entry(raw: _Metadata, path: RemotePath) -> Entry | None:
     if raw.tag == "deleted":
         return DeletedEntry(name=raw.name, path=path)
     return None
+
+
+def _properties(raw: _Metadata, templates: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    groups = raw.property_groups or []
+    for wanted in reversed(templates):
+        for group in groups:
+            if group.template_id == wanted:
+                found |= {field.name: field.value for field in group.fields}
+    return found
 
 
 def _existing(raw: _Metadata) -> FileEntry | FolderEntry:
@@ -366,6 +430,7 @@ def _file(raw: _Metadata) -> FileEntry:
         server_modified_ns=_nanoseconds(raw.server_modified),
         downloadable=raw.is_downloadable,
         read_only=sharing is not None and sharing.read_only,
+        symlink=None if raw.symlink_info is None else raw.symlink_info.target,
     )
 
 
@@ -401,6 +466,12 @@ def timestamp(ns: int) -> str:
     second = min(max(ns // _SECOND, _FIRST_SECOND), _LAST_SECOND)
     moment = _EPOCH + timedelta(seconds=second)
     return moment.replace(tzinfo=None).isoformat() + "Z"
+
+
+def property_group(group: PropertyGroup) -> object:
+    """A group as the API's PropertyGroup."""
+    fields = [{"name": name, "value": value} for name, value in group.fields.items()]
+    return {"template_id": group.template, "fields": fields}
 
 
 def write_mode(mode: WriteMode) -> object:
