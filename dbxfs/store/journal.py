@@ -7,7 +7,7 @@ staging and journal change together, so a kill finds either the old difference o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from dbxfs.core.names import fold
 from dbxfs.core.plan import Facts, Occupant
 from dbxfs.core.ranges import Ranges
 
+from . import attributes
 from . import inode as effects
 from .inode import FILE, Effect, Inode
 from .remote import LIMBO, NO_BASE
@@ -80,6 +81,16 @@ class Journal:
         )
         return [ino for (ino,) in rows]
 
+    def attributes_wait(self, limit: int) -> list[int]:
+        """Inodes among the oldest pending ones whose attributes may be all that is to be sent."""
+        rows = self._database.execute(
+            "SELECT ino FROM journal JOIN inode USING (ino)"
+            " WHERE error IS NULL AND id IS NOT NULL AND parent IS NOT NULL"
+            " AND ino NOT IN (SELECT ino FROM staging) ORDER BY seq LIMIT ?",
+            limit,
+        )
+        return [ino for (ino,) in rows]
+
     def count(self) -> int:
         """How many inodes are pending."""
         (count,) = self._database.execute("SELECT count(*) FROM journal").fetchone()
@@ -108,6 +119,7 @@ class Journal:
             same_key=(inode.parent, inode.key) == (inode.base_parent, inode.base_key),
             content=staging is not None,
             from_rev=staging[0] if staging else None,
+            attributes=staging is None and self._tree.attributes_to_send(inode),
             occupant=self._occupant(inode),
         )
 
@@ -304,6 +316,14 @@ class Journal:
         entries = [effects.Entry(parent, name, 0) for parent, name in made]
         return [*entries, effects.Content(ino)]
 
+    def confirm_attributes(self, ino: int, fields: Mapping[str, str]) -> None:
+        """Dropbox keeps these fields of our property group with the inode now."""
+        self._tree.update(ino, base_attributes=attributes.stored(fields))
+
+    def attributes_refused(self, ino: int) -> None:
+        """Dropbox will not keep the attributes of this one: they stay here until they change."""
+        self._tree.update(ino, attributes_refused=1)
+
     # ---- Inside ----
 
     def _set_base(self, inode: Inode, entry: FileEntry | FolderEntry, parent: int) -> None:
@@ -381,6 +401,7 @@ class Journal:
                 "hash",
                 "base_size",
                 "base_mtime_ns",
+                "base_attributes",
                 "seen",
             )
         }
@@ -395,9 +416,8 @@ class Journal:
             key=fold(name),
             kind=FILE,
             size=inode.base_size,
-            mtime_ns=inode.base_mtime_ns,
             ctime_ns=self._tree.clock(),
-            **base,
+            **{**base, **attributes.restored(inode, setuid=self._tree.setuid)},
         )
         if name != inode.base_name:
             self._tree.mark_pending(ino)

@@ -108,12 +108,33 @@ def schema_of(path: Path) -> list[tuple[str, str]]:
         )
 
 
+def without_attributes(connection: sqlite3.Connection) -> None:
+    """Take away what version 4 has added."""
+    for column in (
+        "uid",
+        "gid",
+        "link",
+        "xattrs",
+        "mtime_set",
+        "attributes_refused",
+        "base_attributes",
+    ):
+        connection.execute(f"ALTER TABLE inode DROP COLUMN {column}")
+
+
 def as_version_1(path: Path) -> None:
     """Make a new database what the first version would have left."""
     Database(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE moved")
         connection.execute("DROP TABLE sent")
+        without_attributes(connection)
+        connection.execute("DROP INDEX inode_hash")
+        connection.execute("DROP TABLE session")
+        connection.execute("DROP TABLE part")
+        connection.execute(
+            "CREATE TABLE session (ino INTEGER PRIMARY KEY, session TEXT, sent INTEGER)"
+        )
         connection.execute("DROP TABLE journal")
         connection.execute(
             "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL"
@@ -126,6 +147,19 @@ def as_version_1(path: Path) -> None:
 
 def test_a_database_of_the_first_version_becomes_one_of_this(path: Path, tmp_path: Path) -> None:
     as_version_1(path)
+    Database(path).close()
+    Database(tmp_path / "new.db").close()
+    assert schema_of(path) == schema_of(tmp_path / "new.db")
+
+
+def test_a_database_without_attributes_becomes_one_of_this_version(
+    path: Path, tmp_path: Path
+) -> None:
+    Database(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        without_attributes(connection)
+        connection.execute("PRAGMA user_version = 3")
+        connection.commit()
     Database(path).close()
     Database(tmp_path / "new.db").close()
     assert schema_of(path) == schema_of(tmp_path / "new.db")
