@@ -42,6 +42,7 @@ from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
+from dbxfs.sync.attributes import AttributeKeeper
 from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.replicator import SETTLE, Replicator
@@ -89,6 +90,7 @@ class Services:
     fetcher: Fetcher
     cache: BlockCache
     stale: Callable[[list[Effect]], None]
+    attributes: AttributeKeeper
 
 
 def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) -> None:
@@ -189,6 +191,9 @@ async def _serve(
         fetcher = Fetcher(client, cache, nursery)
         uploader = Uploader(client, fetcher, Sessions(database))
         journal = Journal(tree)
+        tree.setuid = "nosuid" not in options.kernel
+        may_make = "ro" not in options.kernel
+        attributes = AttributeKeeper(client, tree, journal, may_make=may_make)
         steps = Steps(
             client,
             tree,
@@ -196,8 +201,9 @@ async def _serve(
             turn,
             kernel.stale,
             catch_up=lambda: feed.catch_up(),
+            attributes=attributes,
         )
-        uploads = Uploads(client, tree, journal, staging, uploader, steps, cache)
+        uploads = Uploads(client, tree, journal, staging, uploader, steps, cache, attributes)
         settle = 0.0 if options.sync_remote else SETTLE
         replicator = Replicator(tree, journal, staging, steps, uploads, settle)
         tree.on_pending = replicator.pending
@@ -210,6 +216,7 @@ async def _serve(
             partial(_connected, nursery, replicator),
             account=database.get_meta("account") or "",
             root=options.folder,
+            templates=attributes.templates,
         )
         space = SpaceWatch(client, database, partial(_root_changed, database), replicator.retry)
         context = Context(
@@ -219,7 +226,7 @@ async def _serve(
             listing=Listing(client, tree, changes, kernel.stale),
             siblings=Siblings(tree, fetcher, nursery),
             kernel=kernel,
-            shown=Shown(options.uid, options.gid, options.fmask, options.dmask),
+            shown=_shown(options),
             space=space.known,
             add_space=space.add,
             journal=journal,
@@ -241,6 +248,7 @@ async def _serve(
             fetcher,
             cache,
             kernel.stale,
+            attributes,
         )
         # Before the mount: a signal that nobody waits for would leave a dead one behind.
         with trio.open_signal_receiver(*ENDING) as signals:
@@ -262,6 +270,12 @@ async def _serve(
                 with trio.move_on_after(LAST_ANSWERS, shield=True):
                     await fetcher.keep()
         nursery.cancel_scope.cancel()
+
+
+def _shown(options: MountOptions) -> Shown:
+    """How files of other people's making appear; with root mounting for all, each has an owner."""
+    many = os.getuid() == 0 and "allow_other" in options.kernel
+    return Shown(options.uid, options.gid, options.fmask, options.dmask, many)
 
 
 def _connected(nursery: trio.Nursery, replicator: Replicator) -> None:

@@ -81,16 +81,6 @@ class Journal:
         )
         return [ino for (ino,) in rows]
 
-    def attributes_wait(self, limit: int) -> list[int]:
-        """Inodes among the oldest pending ones whose attributes may be all that is to be sent."""
-        rows = self._database.execute(
-            "SELECT ino FROM journal JOIN inode USING (ino)"
-            " WHERE error IS NULL AND id IS NOT NULL AND parent IS NOT NULL"
-            " AND ino NOT IN (SELECT ino FROM staging) ORDER BY seq LIMIT ?",
-            limit,
-        )
-        return [ino for (ino,) in rows]
-
     def count(self) -> int:
         """How many inodes are pending."""
         (count,) = self._database.execute("SELECT count(*) FROM journal").fetchone()
