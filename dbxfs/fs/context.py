@@ -24,6 +24,8 @@ class Shown:
     gid: int
     fmask: int = 0o022
     dmask: int = 0o022
+    many: bool = False
+    """Root has mounted it for all users: files have the owners that they were given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import trio
 from dbxfs.core.names import MAX_LENGTH, decode_name, encode_name
 from dbxfs.store.inode import ROOT_INO, Inode
 
-from .attributes import KEPT, attributes
+from .attributes import KEPT, attributes, owner_of_new
 from .context import Context
 from .errors import errnos
 
@@ -149,9 +149,9 @@ class FolderHandlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """mkdir(2)."""
         text = self._name(name)
-        await self._known(parent_inode)
+        owner = owner_of_new(self.context.shown, await self._known(parent_inode), ctx)
         bits = mode & ~ctx.umask & 0o777
-        folder = self.context.tree.create_folder(parent_inode, text, bits)
+        folder = self.context.tree.create_folder(parent_inode, text, bits, owner)
         self.context.kernel.changed_here(parent_inode, text)
         return self._given(folder)
 

@@ -1,8 +1,10 @@
-"""Extended attributes: what dbxfs knows of a file, for getfattr(1) and for scripts.
+"""Extended attributes: those of programs, and what dbxfs knows of a file.
 
-The names are part of the outside interface. They are computed when they are asked for and cannot
-be set. Names of other namespaces than "user" are refused with ENOTSUP, which ls(1) remembers for
-the whole file system and asks no more.
+What is named `user.dbxfs.*` is computed when it is asked for and cannot be set; the names are part
+of the outside interface. They are not listed: who copies a file with all that is listed (rsync -X,
+cp -a, tar) would carry them elsewhere, or fail to set or remove them here. Other names of "user"
+are kept for programs (`core.attributes`). Those of other namespaces are refused with ENOTSUP, which
+ls(1) remembers for the whole file system and asks no more.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 
 import pyfuse3
 
+from dbxfs.core.attributes import unpack_xattrs
 from dbxfs.store.inode import ROOT_INO, Inode
 
 from .context import Context
@@ -67,9 +70,12 @@ class XattrHandlers(pyfuse3.Operations):
         if not name.startswith(b"user."):
             raise pyfuse3.FUSEError(errno.ENOTSUP)
         value = None
+        found = self.context.tree.get(inode)
         if name.startswith(PREFIX):
-            known = values(self.context, self.context.tree.get(inode))
+            known = values(self.context, found)
             value = known.get(name[len(PREFIX) :].decode("utf-8", "replace"))
+        elif (own := unpack_xattrs(found.xattrs).get(name)) is not None:
+            return own
         if value is None:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         return value.encode("utf-8", "replace")
@@ -78,9 +84,9 @@ class XattrHandlers(pyfuse3.Operations):
     async def listxattr(
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> Sequence[pyfuse3.XAttrNameT]:
-        """listxattr(2)."""
-        known = values(self.context, self.context.tree.get(inode))
-        return [pyfuse3.XAttrNameT(PREFIX + name.encode()) for name in known]
+        """listxattr(2): those of programs."""
+        found = unpack_xattrs(self.context.tree.get(inode).xattrs)
+        return [pyfuse3.XAttrNameT(name) for name in found]
 
     @errnos
     async def setxattr(
@@ -90,12 +96,22 @@ class XattrHandlers(pyfuse3.Operations):
         value: bytes,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """setxattr(2): ours are not to be set, others are not kept."""
-        raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
+        """setxattr(2): ours are not to be set, those of other namespaces are not kept."""
+        self._check_own(name)
+        self.context.tree.set_xattr(inode, bytes(name), bytes(value))
 
     @errnos
     async def removexattr(
         self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
     ) -> None:
         """removexattr(2)."""
-        raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
+        self._check_own(name)
+        self.context.tree.set_xattr(inode, bytes(name), None)
+
+    @staticmethod
+    def _check_own(name: bytes) -> None:
+        """Whether programs may change an attribute of this name."""
+        if name.startswith(PREFIX):
+            raise pyfuse3.FUSEError(errno.EPERM)
+        if not name.startswith(b"user."):
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
