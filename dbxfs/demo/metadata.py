@@ -56,6 +56,8 @@ def describe(account: Account, view: View, node: Node, *, tagged: bool = True) -
     }
     if node.document:
         value["export_info"] = {"export_as": node.document, "export_options": [node.document]}
+    if node.fid in account.symlinks:
+        value["symlink_info"] = {"target": account.symlinks[node.fid]}
     if account.shares:
         _add_file_sharing(account, node, value)
     return {".tag": "file", **value} if tagged else value
