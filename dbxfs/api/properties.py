@@ -5,14 +5,14 @@ back with listings that ask for them, and go with the commit of a content. For w
 to commit there is one call for each entry: the API has no batch of them, so they may run beside
 each other, in a lane of their own.
 
-Only the snapshot call is used (`properties/overwrite`): it makes the group where there is none and
-may be repeated when its reply was lost. `properties/update` would save bytes that do not matter
-and has to know whether the group is there.
+A group that is there is changed field by field (`properties/update`), so that what another machine
+has set in the meantime stays; one that is not is made by `properties/overwrite`, which does not
+mind when its reply was lost and it is there after all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dbxfs.api import wire
 from dbxfs.api.exchange import Exchange
@@ -84,17 +84,28 @@ class Properties:
             patience=patience,
         )
 
-    async def remove_properties(
-        self, path: RemotePath, template: str, *, patience: float | None = None
+    async def update_properties(
+        self,
+        path: RemotePath,
+        group: PropertyGroup,
+        removed: Sequence[str],
+        *,
+        patience: float | None = None,
     ) -> None:
-        """Keep no group of this template any more.
+        """Set these fields of a group that is there, and remove others by name.
 
-        EndpointError with ("property_group_lookup", "property_group_not_found") where none is.
+        EndpointError as above, or with ("property_group_lookup", "property_group_not_found").
         """
+        fields = [{"name": name, "value": value} for name, value in group.fields.items()]
+        update = {
+            "template_id": group.template,
+            "add_or_update_fields": fields,
+            "remove_fields": list(removed),
+        }
         await self._exchange.call(
             self._exchange.lanes.properties,
-            "file_properties/properties/remove",
-            {"path": path, "property_template_ids": [template]},
+            "file_properties/properties/update",
+            {"path": path, "update_property_groups": [update]},
             wire.nothing,
             patience=patience,
         )

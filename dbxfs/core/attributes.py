@@ -174,6 +174,20 @@ def merge(base: Attributes, local: Attributes, remote: Attributes) -> Attributes
     )
 
 
+def delta(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """From one set of fields to another: those to set, and the names of those to remove.
+
+    Fields that only make sense together go together, so that what another machine has set
+    meanwhile is either left alone or replaced whole.
+    """
+    changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    for together in ({"mtime_ns", "mtime_of"}, {"type", *_PIECE}):
+        if changed & together:
+            changed |= together
+    wanted = {name: value for name, value in new.items() if name in changed}
+    return wanted, sorted(changed & (old.keys() - new.keys()))
+
+
 def pack_xattrs(xattrs: Mapping[bytes, bytes]) -> bytes | None:
     """Extended attributes as the database keeps them; None: there are none."""
     return msgspec.msgpack.encode(sorted(xattrs.items())) if xattrs else None

@@ -91,9 +91,9 @@ def _edit(account: Account, edit: Edit) -> Json:
     if edit.op == "write":
         return describe(account, account.home, _write(account, edit))
     if edit.op == "symlink":
-        node = _write(account, msgspec.structs.replace(edit, text="", target=""))
-        account.set_symlink(node.fid, edit.target)
-        return describe(account, account.home, node)
+        link = _write(account, msgspec.structs.replace(edit, text=""))
+        account.set_symlink(link.fid, edit.target)
+        return describe(account, account.home, link)
     if edit.op == "mkdir":
         node = account.tree.get(fold(_place(edit.path)))
         if node is None:

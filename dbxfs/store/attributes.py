@@ -29,21 +29,19 @@ _SECOND = 1_000_000_000
 def to_keep(inode: Inode, *, setuid: bool = False) -> Attributes:
     """What Dropbox should keep of the inode. `setuid`: the set-uid and set-gid bits too."""
     mtime_ns: int | None = inode.mtime_ns
-    mode = inode.mode
     if inode.is_folder:
         mtime_ns = mtime_ns if inode.mtime_set else None
-        mode = None if mode == core.PLAIN_FOLDER_MODE else mode
     elif inode.mtime_ns == inode.base_mtime_ns:
         mtime_ns = None
-    kept = Attributes(
-        mode=mode,
+    wanted = Attributes(
+        mode=inode.mode,
         mtime_ns=mtime_ns,
         uid=inode.uid,
         gid=inode.gid,
         link=inode.link,
         xattrs=core.unpack_xattrs(inode.xattrs),
     )
-    return kept if setuid else core.without_setuid(kept)
+    return _that_count(wanted, inode.is_folder, setuid)
 
 
 def to_commit(inode: Inode, client_modified_ns: int, *, setuid: bool = False) -> Attributes:
@@ -55,12 +53,17 @@ def to_commit(inode: Inode, client_modified_ns: int, *, setuid: bool = False) ->
 def kept(inode: Inode, *, setuid: bool = False) -> Attributes:
     """What Dropbox keeps of the inode, as far as is known."""
     found = core.decode(_fields(inode.base_attributes), inode.base_mtime_ns, inode.hash)
-    return found if setuid else core.without_setuid(found)
+    return _that_count(found, inode.is_folder, setuid)
 
 
 def differ(inode: Inode, *, setuid: bool = False) -> bool:
     """Whether Dropbox should keep something else than it does."""
     return to_keep(inode, setuid=setuid) != kept(inode, setuid=setuid)
+
+
+def confirmed(inode: Inode) -> dict[str, str]:
+    """The fields that Dropbox has, as far as is known."""
+    return _fields(inode.base_attributes)
 
 
 def stored(fields: Mapping[str, str]) -> str | None:
@@ -83,8 +86,10 @@ def following(
     if fields is None:
         wrong = replaced and inode.link is not None and content_hash(inode.link) != digest
         return {"link": None} if wrong else {}
-    remote = core.decode(fields, written, digest)
-    remote = remote if setuid else core.without_setuid(remote)
+    remote = _that_count(core.decode(fields, written, digest), inode.is_folder, setuid)
+    if inode.id not in (None, entry.id):
+        # Another folder has come to its place: what was kept with the old one is to be sent again.
+        inode = msgspec.structs.replace(inode, base_attributes=None)
     local = to_keep(inode, setuid=setuid)
     merged = core.merge(kept(inode, setuid=setuid), local, remote)
     if replaced and merged.link is not None and content_hash(merged.link) != digest:
@@ -118,17 +123,25 @@ def restored(inode: Inode, *, setuid: bool = False) -> dict[str, object]:
     return columns
 
 
+def _that_count(found: Attributes, is_folder: bool, setuid: bool) -> Attributes:
+    """Without what is neither sent nor taken."""
+    if is_folder and found.mode == core.PLAIN_FOLDER_MODE:
+        found = msgspec.structs.replace(found, mode=None)
+    return found if setuid else core.without_setuid(found)
+
+
 def _from(
     entry: FileEntry | FolderEntry, fields: dict[str, str], setuid: bool
 ) -> dict[str, object]:
+    is_folder = isinstance(entry, FolderEntry)
     if isinstance(entry, FileEntry):
         found = core.decode(fields, entry.client_modified_ns, entry.content_hash)
     else:
         found = core.decode(fields, None, None)
-    columns = _columns(core.NOTHING, found if setuid else core.without_setuid(found))
+    columns = _columns(core.NOTHING, _that_count(found, is_folder, setuid))
     if found.mtime_ns is not None:
         columns["mtime_ns"] = found.mtime_ns
-        if isinstance(entry, FolderEntry):
+        if is_folder:
             columns["mtime_set"] = 1
     return columns
 

@@ -270,8 +270,9 @@ class RemoteChanges:
             self._tree.update(merged.ino, **base)
             if isinstance(entry, FileEntry):
                 self._own_commit(merged, entry)
-            elif not self._tree.attributes_to_send(self._tree.get(merged.ino)):
+            else:
                 self._database.execute("DELETE FROM journal WHERE ino = ?", merged.ino)
+                self._send_attributes(merged.ino)
             return
         now = self._tree.clock()
         if isinstance(entry, FileEntry):
@@ -329,6 +330,8 @@ class RemoteChanges:
             self._folders.clear()
         columns |= self._follow_attributes(inode, entry, content=not pending.content)
         self._tree.update(inode.ino, **columns)
+        if inode.id not in (None, entry.id):
+            self._send_attributes(inode.ino)
         if self._tree.has_content(inode.ino) and not self._is_journaled(inode.ino):
             # Written while it was in limbo, when nothing could be pending.
             self._tree.mark_pending(inode.ino)
@@ -467,9 +470,12 @@ class RemoteChanges:
             " AND coalesce(mode, uid, gid, link, xattrs, mtime_set) IS NOT NULL"
         )
         for (ino,) in rows.fetchall():
-            inode = self._tree.get(ino)
-            if inode.parent is not None and self._tree.attributes_to_send(inode):
-                self._tree.mark_pending(ino)
+            self._send_attributes(ino)
+
+    def _send_attributes(self, ino: int) -> None:
+        inode = self._tree.get(ino)
+        if inode.parent is not None and self._tree.attributes_to_send(inode):
+            self._tree.mark_pending(ino)
 
     # ---- Places ----
 

@@ -194,19 +194,24 @@ class AttributeKeeper:
         except ValueError:
             self._journal.attributes_refused(ino)
             return
-        await self._set(step.target, templates[0], fields)
+        await self._set(step.target, templates[0], attributes.confirmed(inode), fields)
         self._journal.confirm_attributes(ino, fields)
 
-    async def _set(self, target: RemotePath, template: str, fields: dict[str, str]) -> None:
-        if fields:
-            group = PropertyGroup(template=template, fields=fields)
-            await self._client.set_properties(target, group, patience=AT_ONCE)
-            return
-        try:
-            await self._client.remove_properties(target, template, patience=AT_ONCE)
-        except EndpointError as error:
-            if not error.has("property_group_not_found"):
-                raise
+    async def _set(
+        self, target: RemotePath, template: str, old: dict[str, str], new: dict[str, str]
+    ) -> None:
+        if old:
+            wanted, removed = core.delta(old, new)
+            group = PropertyGroup(template=template, fields=wanted)
+            try:
+                await self._client.update_properties(target, group, removed, patience=AT_ONCE)
+            except EndpointError as error:
+                if not error.has("property_group_not_found"):
+                    raise
+            else:
+                return
+        group = PropertyGroup(template=template, fields=new)
+        await self._client.set_properties(target, group, patience=AT_ONCE)
 
     def _refused(self, ino: int, error: EndpointError) -> None:
         self._journal.attributes_refused(ino)

@@ -13,6 +13,7 @@ from dbxfs.core.attributes import (
     SYMLINK_INFO,
     Attributes,
     decode,
+    delta,
     encode,
     fits,
     merge,
@@ -193,6 +194,32 @@ def test_extended_attributes_are_merged_one_by_one() -> None:
         b"user.b": b"2",
         b"user.d": b"1",
     }
+
+
+@given(attributes, attributes, st.integers(0, 10**9).map(lambda second: second * SECOND))
+def test_a_delta_leads_from_one_set_of_fields_to_the_other(
+    old: Attributes, new: Attributes, written: int
+) -> None:
+    assume(fits(old) and fits(new))
+    before, after = encode(old, written), encode(new, written)
+    wanted, gone = delta(before, after)
+    assert {n: v for n, v in (before | wanted).items() if n not in gone} == after
+    assert not wanted.keys() & set(gone)
+    assert set(gone) <= before.keys()
+
+
+def test_a_delta_of_nothing_is_empty_and_leaves_others_fields_alone() -> None:
+    assert delta({"mode": "0600"}, {"mode": "0600"}) == ({}, [])
+    assert delta({"mode": "0600", "uid": "7"}, {"mode": "0755", "uid": "7"}) == (
+        {"mode": "0755"},
+        [],
+    )
+
+
+def test_a_time_goes_with_what_it_stands_for() -> None:
+    old = encode(Attributes(mtime_ns=WRITTEN + 7), WRITTEN)
+    new = encode(Attributes(mtime_ns=WRITTEN + 8), WRITTEN)
+    assert delta(old, new) == (new, [])
 
 
 def test_setuid_bits_can_be_left_out() -> None:

@@ -17,7 +17,7 @@ from tests.mount.mounted import Mounted, eventually, refused, run, works
 MakeMount = Callable[..., Mounted]
 
 MOMENT = 1_234_567_890_123_456_789
-SET, REMOVE = "file_properties/properties/overwrite", "file_properties/properties/remove"
+UPDATE = "file_properties/properties/update"
 KEPT_HERE = "kept on this computer only"
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
@@ -246,7 +246,7 @@ def test_many_changes_of_one_file_are_one_call_without_content(mounted: Mounted)
         os.setxattr(path, "user.a", b"1")
         os.setxattr(path, "user.b", b"2")
         mounted.sync()
-    assert made == {SET: 1}
+    assert made == {UPDATE: 1}
 
 
 def test_a_change_that_is_taken_back_costs_nothing(mounted: Mounted) -> None:
