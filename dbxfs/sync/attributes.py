@@ -55,15 +55,9 @@ class AttributeKeeper:
     """Brings attributes to Dropbox, where it can keep them."""
 
     def __init__(
-        self,
-        client: Client,
-        tree: Tree,
-        journal: Journal,
-        turn: trio.Lock,
-        *,
-        may_make: bool = True,
+        self, client: Client, tree: Tree, journal: Journal, *, may_make: bool = True
     ) -> None:
-        """`turn`: see `feed`; `may_make`: the template is made where there is none."""
+        """`may_make`: the template is made where there is none."""
         self._client = client
         self._tree = tree
         self._journal = journal

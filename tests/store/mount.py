@@ -11,8 +11,6 @@ import itertools
 from pathlib import Path
 from typing import cast
 
-import trio
-
 from dbxfs.api.client import Add, Client, CursorReset, EndpointError, Update
 from dbxfs.core import plan
 from dbxfs.core.attributes import delta, encode
@@ -65,9 +63,7 @@ class Mount:
         self.staging = Staging(self.tree, self.folder / "staging")
         self.changes = RemoteChanges(self.tree)
         self.journal = Journal(self.tree)
-        self.attributes = AttributeKeeper(
-            cast(Client, None), self.tree, self.journal, cast(trio.Lock, None)
-        )
+        self.attributes = AttributeKeeper(cast(Client, None), self.tree, self.journal)
         if self.properties:
             self.database.set_meta(TEMPLATES, "a template")
 
@@ -390,7 +386,8 @@ class Mount:
                 ino, entry, parent=inode.parent, name=inode.name, current=True
             )
         )
-        self.attributes.committed(ino, entry)
+        if group is not None:
+            self.attributes.committed(ino, entry, group, staged.mtime_ns)
         self.staging.retire(staged)
         staged.path.unlink()
         return True
