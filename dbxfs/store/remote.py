@@ -195,6 +195,7 @@ class RemoteChanges:
             self._database.execute(
                 "UPDATE inode SET seen = ? WHERE id = ? AND seen >= 0", self._epoch, entry.id
             )
+            self._follow_attributes_alone(entry)
             return
         parent, key = self._place_of(entry.path)
         known = self._tree.select_one("id = ?", entry.id)
@@ -350,6 +351,15 @@ class RemoteChanges:
         if "mtime_set" in columns:
             self._timed.add(inode.ino)
         return columns
+
+    def _follow_attributes_alone(self, entry: FileEntry | FolderEntry) -> None:
+        """The revision may have been given back to an inode of its own, and no reply told these."""
+        known = self._tree.select_one("id = ?", entry.id)
+        if known is not None and isinstance(entry, FileEntry) and known.rev == entry.rev:
+            content = not self.pending(known).content
+            columns = self._follow_attributes(known, entry, content=content)
+            if columns:
+                self._tree.update(known.ino, **columns)
 
     def _base_columns(
         self, entry: FileEntry | FolderEntry, parent: int, key: str
