@@ -123,6 +123,7 @@ class RemoteChanges:
         what it tells then of entries that are applied already is no news.
         """
         crawling = self.crawling
+        self._timed = set()
         starts = range(0, len(page.entries), size) or range(1)
         for start in starts:
             self._quiet = crawling and not self.complete
@@ -601,7 +602,7 @@ class RemoteChanges:
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[None]:
-        self._effects, self._touched, self._timed, self._folders = [], set(), set(), {}
+        self._effects, self._touched, self._folders = [], set(), {}
         try:
             with self._database.transaction():
                 yield
