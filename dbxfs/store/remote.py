@@ -343,9 +343,11 @@ class RemoteChanges:
     ) -> dict[str, object]:
         """The columns that follow the entry's attributes; tells the kernel where any does."""
         columns = attributes.following(inode, entry, content=content, setuid=self._tree.setuid)
+        replaced = content and isinstance(entry, FileEntry) and _differs(entry, inode)
         if any(columns[name] != getattr(inode, name) for name in columns.keys() - NOT_SEEN):
-            self._effects.append(effects.Attributes(inode.ino))
             columns["ctime_ns"] = self._tree.clock()
+            if not replaced:
+                self._effects.append(effects.Attributes(inode.ino))
         if columns.get("link", inode.link) != inode.link and inode.parent is not None:
             # Another kind of file: the kernel wants a new inode for it.
             self._effects.append(effects.Entry(inode.parent, inode.name))
