@@ -44,7 +44,7 @@ def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     entry.st_blocks = -(-size // STAT_BLOCK)
     entry.st_mtime_ns = mtime_ns
     entry.st_atime_ns = mtime_ns
-    entry.st_ctime_ns = max(inode.ctime_ns, mtime_ns if staged is not None else 0)
+    entry.st_ctime_ns = max(inode.ctime_ns, 0 if staged is None else staged.written_ns)
     entry.entry_timeout = entry.attr_timeout = KEPT
     return entry
 

@@ -8,7 +8,9 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.mount.conftest import finish
@@ -218,6 +220,20 @@ def test_every_change_of_attributes_is_a_status_change(mounted: Mounted) -> None
         before = os.stat(path).st_ctime_ns
         change()
         assert os.stat(path).st_ctime_ns > before
+
+
+def test_regression_a_time_in_the_future_is_no_status_change_in_the_future(
+    mounted: Mounted,
+) -> None:
+    """The time of an open file that was written to also showed as that of its status change."""
+    later = time.time_ns() + 10**18
+    with (mounted.path / "f").open("wb") as file:
+        file.write(b"x")
+        file.flush()
+        os.utime(file.fileno(), ns=(later, later))
+        found = os.fstat(file.fileno())
+        assert found.st_mtime_ns == later
+        assert found.st_ctime_ns < later
 
 
 # ---- What it costs ----
@@ -496,6 +512,47 @@ def test_without_the_scope_attributes_are_kept_here_and_that_is_said(
     assert mode_of(other.path / "f") == 0o700
     assert os.readlink(other.path / "link") == "f"
     finish(mounted)
+
+
+def call(mounted: Mounted, route: str, argument: object) -> Any:
+    """One API call as the same app."""
+    headers = {"Authorization": f"Bearer {mounted.server.token}"}
+    with httpx.Client(trust_env=False) as http:
+        reply = http.post(f"{mounted.server.url}/2/{route}", json=argument, headers=headers)
+    assert reply.is_success, reply.text
+    return reply.json()
+
+
+def test_a_template_that_somebody_removes_stops_nothing(make_mount: MakeMount) -> None:
+    mounted = make_mount()
+    (mounted.path / "f").write_text("x")
+    mounted.sync()
+    mounted.announce(KEPT_HERE)
+    (template,) = call(mounted, "file_properties/templates/list_for_user", None)["template_ids"]
+    call(mounted, "file_properties/templates/remove_for_user", {"template_id": template})
+    (mounted.path / "new").write_text("y")
+    (mounted.path / "new").chmod(0o755)
+    assert mounted.sync() == []
+    assert mounted.server.content("/new") == b"y"
+    (mounted.path / "f").chmod(0o700)
+    assert mounted.sync() == []
+    assert mounted.status()["attributes"]
+    mounted.remount()
+    mounted.sync()
+    mounted.sync()
+    assert mounted.status()["attributes"] is None
+    other = make_mount(server=mounted.server)
+    other.sync()
+    assert (mode_of(other.path / "f"), mode_of(other.path / "new")) == (0o700, 0o755)
+    finish(mounted)
+
+
+def test_two_machines_make_one_template(make_mount: MakeMount) -> None:
+    one = make_mount()
+    other = make_mount(server=one.server)
+    for mounted in (one, other):
+        mounted.sync()
+    assert len(call(one, "file_properties/templates/list_for_user", None)["template_ids"]) == 1
 
 
 # ---- Programs ----
