@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dbxfs.api.client import Add, CursorReset, EndpointError, Overwrite, Update, WriteMode
 from dbxfs.core.content_hash import content_hash
@@ -55,6 +55,8 @@ class Node:
     rev: str
     data: bytes | None
     mtime_ns: int
+    properties: dict[str, str] = field(default_factory=dict)
+    """The fields of the one property group that there is."""
 
     @property
     def name(self) -> str:
@@ -69,7 +71,9 @@ def entry_of(node: Node) -> FileEntry | FolderEntry:
     """The node as the API layer hands it on."""
     path = RemotePath(key_of(node.path))
     if node.data is None:
-        return FolderEntry(id=FileId(node.id), name=node.name, path=path)
+        return FolderEntry(
+            id=FileId(node.id), name=node.name, path=path, properties=node.properties
+        )
     return FileEntry(
         id=FileId(node.id),
         name=node.name,
@@ -79,6 +83,7 @@ def entry_of(node: Node) -> FileEntry | FolderEntry:
         content_hash=content_hash(node.data),
         client_modified_ns=node.mtime_ns,
         server_modified_ns=node.mtime_ns,
+        properties=node.properties,
     )
 
 
@@ -160,10 +165,40 @@ class FakeDropbox:
             self._put(replace(each, path=f"{target}/{rest}" if rest else target))
         return self.nodes[key_of(target)]
 
+    def set_properties(self, reference: str, fields: dict[str, str]) -> Node:
+        """Keep these fields with what is at a path, or bears an id; the revision stays."""
+        node = replace(self._source(reference, "path"), properties=fields)
+        self.nodes[key_of(node.path)] = node
+        self._note(node, deleted=False)
+        return node
+
+    def update_properties(self, reference: str, fields: dict[str, str], removed: list[str]) -> Node:
+        """Set some of the fields and remove others."""
+        old = self._source(reference, "path").properties
+        kept = {name: value for name, value in old.items() if name not in removed}
+        return self.set_properties(reference, kept | fields)
+
     # ---- Commits ----
 
-    def upload(self, path: str, data: bytes, mode: WriteMode, mtime_ns: int = SECOND) -> Node:
-        """Commit content with autorename, by the rules of `WriteMode`."""
+    def upload(
+        self,
+        path: str,
+        data: bytes,
+        mode: WriteMode,
+        mtime_ns: int = SECOND,
+        properties: dict[str, str] | None = None,
+    ) -> Node:
+        """Commit content with autorename, by the rules of `WriteMode`.
+
+        Where the same content is there already, nothing is written, properties neither.
+        """
+        before = self.at(path)
+        node = self._upload(path, data, mode, mtime_ns)
+        if properties is None or node is before:
+            return node
+        return self.set_properties(node.id, properties)
+
+    def _upload(self, path: str, data: bytes, mode: WriteMode, mtime_ns: int) -> Node:
         self._check_ancestors(path, "path")
         old = self.nodes.get(key_of(path))
         if old is None:

@@ -24,7 +24,7 @@ from dbxfs.api.exchange import Exchange
 from dbxfs.api.modes import SessionId, WriteMode
 from dbxfs.api.replies import chain
 from dbxfs.api.transfer import commit_info
-from dbxfs.core.model import FileEntry, FolderEntry, RemotePath, Rev
+from dbxfs.core.model import FileEntry, FolderEntry, PropertyGroup, RemotePath, Rev
 
 LARGEST_BATCH = 1000
 """Entries that Dropbox takes in one call."""
@@ -57,6 +57,7 @@ class Finish:
     path: RemotePath
     mode: WriteMode
     client_modified_ns: int
+    properties: PropertyGroup | None = None
 
 
 class Batches:
@@ -184,7 +185,12 @@ class Batches:
             "entries": [
                 {
                     "cursor": {"session_id": entry.session, "offset": entry.size},
-                    "commit": commit_info(entry.path, entry.mode, entry.client_modified_ns),
+                    "commit": commit_info(
+                        entry.path,
+                        entry.mode,
+                        entry.client_modified_ns,
+                        properties=entry.properties,
+                    ),
                 }
                 for entry in entries
             ]

@@ -5,7 +5,7 @@
 
 The methods are in rooms by what they do to the tree: `listing` reads it, `commits` changes it,
 `transfer` carries contents, `batches` does both for many entries in one call, `exporting` carries
-those of online documents. All of them raise
+contents of online documents, and `properties` keeps small texts with the entries. All of them raise
 `errors.DropboxError` and nothing else of the network's. What they share (lanes, retry,
 authorisation) is `exchange`.
 """
@@ -38,6 +38,7 @@ from dbxfs.api.exporting import Export, Exporting
 from dbxfs.api.lanes import Lanes
 from dbxfs.api.listing import Listing
 from dbxfs.api.modes import Add, Overwrite, SessionId, Update, WriteMode
+from dbxfs.api.properties import Properties
 from dbxfs.api.settings import Settings, http_client
 from dbxfs.api.transfer import Download, Transfer
 from dbxfs.api.wire import Longpoll
@@ -69,7 +70,7 @@ __all__ = [
 ]
 
 
-class Client(Listing, Commits, Transfer, Batches, Exporting):
+class Client(Listing, Commits, Transfer, Batches, Exporting, Properties):
     """One account's Dropbox. See the bases for the calls."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -78,6 +79,7 @@ class Client(Listing, Commits, Transfer, Batches, Exporting):
         Transfer.__init__(self, exchange)
         Batches.__init__(self, exchange)
         Exporting.__init__(self, exchange)
+        Properties.__init__(self, exchange)
 
 
 @asynccontextmanager

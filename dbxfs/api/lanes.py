@@ -19,6 +19,9 @@ import trio
 
 from dbxfs.api.errors import RateLimited
 
+PROPERTIES = 4
+"""Calls at once that set properties: there is one for each file, and no batch."""
+
 
 class Hold:
     """The time before which no call may start; in seconds of any one clock."""
@@ -90,6 +93,7 @@ class Lanes:
         self.download = Lane(download)
         self.append = Lane(append)
         self.commit = Lane(1)
+        self.properties = Lane(PROPERTIES)
         self.longpoll = Lane(1)
-        self.connections = metadata + download + append + 2
+        self.connections = metadata + download + append + PROPERTIES + 2
         """How many connections all lanes together can use at once."""

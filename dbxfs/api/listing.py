@@ -6,6 +6,8 @@ feed's own loop, and the feed is better placed to decide what a failed one means
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbxfs.api import wire
 from dbxfs.api.exchange import Exchange
 from dbxfs.api.wire import Longpoll
@@ -55,30 +57,37 @@ class Listing:
         *,
         recursive: bool,
         limit: int = PAGE,
+        templates: Sequence[str] = (),
         patience: float | None = None,
     ) -> Page:
-        """The first page of a folder, or of all below it.
+        """The first page of a folder, or of all below it; with the properties of `templates`.
 
-        EndpointError with ("path", "not_found") or ("path", "not_folder").
+        EndpointError with ("path", "not_found"), ("path", "not_folder") or ("template_error",
+        "template_not_found").
         """
+        wanted = {".tag": "filter_some", "filter_some": list(templates)}
         return await self._exchange.call(
             self._metadata,
             "files/list_folder",
-            _listing(path, recursive, limit),
-            wire.page,
+            _listing(path, recursive, limit)
+            | ({"include_property_groups": wanted} if templates else {}),
+            lambda body: wire.page(body, templates),
             patience=patience,
         )
 
-    async def list_folder_continue(self, cursor: Cursor, *, patience: float | None = None) -> Page:
+    async def list_folder_continue(
+        self, cursor: Cursor, *, templates: Sequence[str] = (), patience: float | None = None
+    ) -> Page:
         """The next page after a cursor: of the listing, then of the changes since.
 
-        CursorReset when the cursor is no longer good.
+        `templates`: those that the cursor was made with. CursorReset when the cursor is no longer
+        good.
         """
         return await self._exchange.call(
             self._metadata,
             "files/list_folder/continue",
             {"cursor": cursor},
-            wire.page,
+            lambda body: wire.page(body, templates),
             patience=patience,
         )
 

@@ -23,7 +23,7 @@ from dbxfs.api.errors import UnexpectedReply, Unreachable
 from dbxfs.api.exchange import Exchange, mapped
 from dbxfs.api.modes import SessionId, WriteMode
 from dbxfs.core.content_hash import EMPTY
-from dbxfs.core.model import FileEntry, RemotePath
+from dbxfs.core.model import FileEntry, PropertyGroup, RemotePath
 from dbxfs.core.pace import Pace
 
 _DRAIN = 1.0
@@ -129,6 +129,7 @@ class Transfer:
         client_modified_ns: int,
         autorename: bool = True,
         mute: bool = False,
+        properties: PropertyGroup | None = None,
         patience: float | None = None,
     ) -> FileEntry:
         """A whole file of at most 150 MiB in one request; the entry as committed.
@@ -137,7 +138,14 @@ class Transfer:
         with ("path", "conflict", …), ("path", "insufficient_space"), ("content_hash_mismatch",)…
         ValueError when `chunks` is not `size` bytes.
         """
-        arg = commit_info(path, mode, client_modified_ns, autorename=autorename, mute=mute)
+        arg = commit_info(
+            path,
+            mode,
+            client_modified_ns,
+            autorename=autorename,
+            mute=mute,
+            properties=properties,
+        )
         return await self._exchange.put(
             self._exchange.lanes.commit,
             "files/upload",
@@ -204,6 +212,7 @@ class Transfer:
         client_modified_ns: int,
         autorename: bool = True,
         mute: bool = False,
+        properties: PropertyGroup | None = None,
         patience: float | None = None,
     ) -> FileEntry:
         """Commit the session's bytes, `offset` in all, as a file; errors as in `upload`.
@@ -216,7 +225,12 @@ class Transfer:
             {
                 "cursor": {"session_id": session, "offset": offset},
                 "commit": commit_info(
-                    path, mode, client_modified_ns, autorename=autorename, mute=mute
+                    path,
+                    mode,
+                    client_modified_ns,
+                    autorename=autorename,
+                    mute=mute,
+                    properties=properties,
                 ),
                 "content_hash": EMPTY,
             },
@@ -248,8 +262,10 @@ def commit_info(
     *,
     autorename: bool = True,
     mute: bool = False,
+    properties: PropertyGroup | None = None,
 ) -> dict[str, Any]:
     """How a content becomes a file, as CommitInfo."""
+    groups = {} if properties is None else {"property_groups": [wire.property_group(properties)]}
     return {
         "path": path,
         "mode": wire.write_mode(mode),
@@ -257,4 +273,5 @@ def commit_info(
         "client_modified": wire.timestamp(client_modified_ns),
         "mute": mute,
         "strict_conflict": False,
+        **groups,
     }

@@ -14,7 +14,7 @@ server can refuse rather than something that cannot be sent. Coming in, a lone s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -30,6 +30,8 @@ from dbxfs.core.model import (
     FileId,
     FolderEntry,
     Page,
+    PropertyGroup,
+    PropertyTemplate,
     RemotePath,
     Rev,
     Space,
@@ -63,6 +65,20 @@ class _ExportInfo(msgspec.Struct, gc=False):
     export_as: str | None = None
 
 
+class _Field(msgspec.Struct, gc=False):
+    name: str
+    value: str = ""
+
+
+class _Group(msgspec.Struct, gc=False):
+    template_id: str
+    fields: list[_Field] = []
+
+
+class _Symlink(msgspec.Struct, gc=False):
+    target: str
+
+
 class _Metadata(msgspec.Struct, gc=False):
     name: str
     tag: str = msgspec.field(name=".tag", default="")
@@ -76,6 +92,8 @@ class _Metadata(msgspec.Struct, gc=False):
     is_downloadable: bool = True
     export_info: _ExportInfo | None = None
     sharing_info: _Sharing | None = None
+    symlink_info: _Symlink | None = None
+    property_groups: list[_Group] | None = None
 
 
 class _Wrapped(msgspec.Struct):
@@ -132,6 +150,19 @@ class _Allocation(msgspec.Struct):
 class _Space(msgspec.Struct):
     used: int
     allocation: _Allocation
+
+
+class _TemplateIds(msgspec.Struct):
+    template_ids: list[str]
+
+
+class _TemplateId(msgspec.Struct):
+    template_id: str
+
+
+class _Template(msgspec.Struct):
+    name: str
+    fields: list[_Field]
 
 
 class _Session(msgspec.Struct):
@@ -237,15 +268,20 @@ def wrapped_folder(body: bytes) -> FolderEntry:
     return _folder(raw, _place(raw))
 
 
-def page(body: bytes) -> Page:
-    """A reply of list_folder or list_folder/continue.
+def page(body: bytes, templates: Sequence[str] = ()) -> Page:
+    """A reply of list_folder or list_folder/continue, in which these templates were asked for.
+
+    An entry's properties are the fields of all their groups together; of a field that several
+    have, the first template's. Without templates they are None.
 
     Left out are kinds not known yet and entries without a place in the tree (a shared folder that
     is not mounted has no `path_lower`).
     """
     raw = read(body, _Page)
     return Page(
-        entries=list(_entries(raw.entries)), cursor=Cursor(raw.cursor), has_more=raw.has_more
+        entries=list(_entries(raw.entries, templates)),
+        cursor=Cursor(raw.cursor),
+        has_more=raw.has_more,
     )
 
 
@@ -342,10 +378,28 @@ def nothing(body: bytes) -> None:
         plain(body)
 
 
-def _entries(raws: Iterable[_Metadata]) -> Iterable[Entry]:
+def template_ids(body: bytes) -> list[str]:
+    """A reply of templates/list_for_user."""
+    return read(body, _TemplateIds).template_ids
+
+
+def template_id(body: bytes) -> str:
+    """A reply of templates/add_for_user."""
+    return read(body, _TemplateId).template_id
+
+
+def template(body: bytes) -> PropertyTemplate:
+    """A reply of templates/get_for_user."""
+    raw = read(body, _Template)
+    return PropertyTemplate(name=raw.name, fields=frozenset(field.name for field in raw.fields))
+
+
+def _entries(raws: Iterable[_Metadata], templates: Sequence[str]) -> Iterable[Entry]:
     for raw in raws:
         if raw.path_lower is not None:
             made = _entry(raw, RemotePath(raw.path_lower))
+            if templates and made is not None and not isinstance(made, DeletedEntry):
+                made = msgspec.structs.replace(made, properties=_properties(raw, templates))
             if made is not None:
                 yield made
 
@@ -358,6 +412,16 @@ def _entry(raw: _Metadata, path: RemotePath) -> Entry | None:
     if raw.tag == "deleted":
         return DeletedEntry(name=raw.name, path=path)
     return None
+
+
+def _properties(raw: _Metadata, templates: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    groups = raw.property_groups or []
+    for wanted in reversed(templates):
+        for group in groups:
+            if group.template_id == wanted:
+                found |= {field.name: field.value for field in group.fields}
+    return found
 
 
 def _existing(raw: _Metadata) -> FileEntry | FolderEntry:
@@ -390,6 +454,7 @@ def _file(raw: _Metadata) -> FileEntry:
         downloadable=raw.is_downloadable,
         export_as=None if raw.export_info is None else raw.export_info.export_as,
         read_only=sharing is not None and sharing.read_only,
+        symlink=None if raw.symlink_info is None else raw.symlink_info.target,
     )
 
 
@@ -425,6 +490,12 @@ def timestamp(ns: int) -> str:
     second = min(max(ns // _SECOND, _FIRST_SECOND), _LAST_SECOND)
     moment = _EPOCH + timedelta(seconds=second)
     return moment.replace(tzinfo=None).isoformat() + "Z"
+
+
+def property_group(group: PropertyGroup) -> object:
+    """A group as the API's PropertyGroup."""
+    fields = [{"name": name, "value": value} for name, value in group.fields.items()]
+    return {"template_id": group.template, "fields": fields}
 
 
 def write_mode(mode: WriteMode) -> object:

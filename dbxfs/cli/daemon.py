@@ -44,6 +44,7 @@ from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree
+from dbxfs.sync.attributes import AttributeKeeper
 from dbxfs.sync.exports import Exports
 from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
@@ -100,6 +101,7 @@ class Services:
     switch: Switch
     context: Context
     stale: Callable[[list[Effect]], None]
+    attributes: AttributeKeeper
 
 
 def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) -> None:
@@ -204,6 +206,9 @@ async def _serve(
         holdings = Holdings(cache, kernel.stale, database.path)
         uploader = Uploader(client, fetcher, Sessions(database), switch)
         journal = Journal(tree)
+        tree.setuid = "nosuid" not in options.kernel
+        may_make = "ro" not in options.kernel
+        attributes = AttributeKeeper(client, tree, journal, may_make=may_make)
         steps = Steps(
             client,
             tree,
@@ -211,8 +216,9 @@ async def _serve(
             turn,
             kernel.stale,
             catch_up=lambda: feed.catch_up(),
+            attributes=attributes,
         )
-        uploads = Uploads(client, tree, journal, staging, uploader, steps, cache)
+        uploads = Uploads(client, tree, journal, staging, uploader, steps, cache, attributes)
         settle = 0.0 if options.sync_remote else SETTLE
         replicator = Replicator(tree, journal, staging, steps, uploads, switch, settle)
         tree.on_pending = replicator.pending
@@ -226,6 +232,7 @@ async def _serve(
             partial(_connected, nursery, replicator, pinner),
             account=database.get_meta("account") or "",
             root=options.folder,
+            templates=attributes.templates,
         )
         space = SpaceWatch(client, database, partial(_root_changed, database), replicator.retry)
         context = Context(
@@ -235,13 +242,7 @@ async def _serve(
             listing=Listing(client, tree, changes, kernel.stale),
             siblings=Siblings(tree, fetcher, nursery, switch),
             kernel=kernel,
-            shown=Shown(
-                options.uid,
-                options.gid,
-                options.fmask,
-                options.dmask,
-                options.export_extension,
-            ),
+            shown=_shown(options),
             space=space.known,
             add_space=space.add,
             journal=journal,
@@ -271,6 +272,7 @@ async def _serve(
             switch,
             context,
             kernel.stale,
+            attributes,
         )
         # Before the mount: a signal that nobody waits for would leave a dead one behind.
         with trio.open_signal_receiver(*ENDING) as signals:
@@ -293,6 +295,19 @@ async def _serve(
                 with trio.move_on_after(LAST_ANSWERS, shield=True):
                     await fetcher.keep()
         nursery.cancel_scope.cancel()
+
+
+def _shown(options: MountOptions) -> Shown:
+    """How files of other people's making appear; with root mounting for all, each has an owner."""
+    many = os.getuid() == 0 and "allow_other" in options.kernel
+    return Shown(
+        options.uid,
+        options.gid,
+        options.fmask,
+        options.dmask,
+        options.export_extension,
+        many,
+    )
 
 
 def _connected(nursery: trio.Nursery, replicator: Replicator, pinner: Pinner) -> None:

@@ -115,6 +115,8 @@ def _status_lines(replies: list[dict[str, Any]]) -> Iterator[str]:
             yield f"  {paths.pinned_line(reply['pinned'])}"
         if reply["local"]:
             yield f"  {reply['local']} files with names that Dropbox does not take are kept here"
+        if reply.get("attributes"):
+            yield f"  modes, times, links and attributes are kept here only: {reply['attributes']}"
         for error in reply["errors"]:
             yield f"  {refused_line(error)}"
         for path in reply["recovered"]:

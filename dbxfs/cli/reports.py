@@ -31,6 +31,7 @@ async def status(services: Services) -> dict[str, Any]:
         "state_dir": str(services.folders.state),
         "cache_dir": str(services.folders.cache),
         **await progress(services),
+        "attributes": services.attributes.trouble,
         "errors": errors(services),
         "pinned": {
             "files": pinned.files,

@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .model import RemotePath
-from .plan import Bring, Call, Move
+from .plan import Bring, Call, Move, SetAttributes
 
 MOST = 1000
 """Entries that Dropbox takes in one call."""
@@ -27,6 +27,8 @@ BATCH_BYTES = 32 * 1024 * 1024
 BODY_ENTRIES = 250
 """Files in one body: their list is in a header, and a proxy on the way takes some 32 KiB."""
 BODY_BYTES = 8 * 1024 * 1024
+TOGETHER = 64
+"""Entries whose attributes are sent in one turn: each needs a call, and the feed waits for them."""
 FEWEST = 10
 LULL = 0.5
 """Seconds without a change that end a burst."""
@@ -64,7 +66,10 @@ def batches(
             kinds.setdefault(type(member.call), []).append(member)
     found: list[list[Member]] = []
     for kind, of_kind in kinds.items():
-        found += _moves(of_kind, most) if kind is Move else _filled(of_kind, most)
+        if kind is Move:
+            found += _moves(of_kind, most)
+        else:
+            found += _filled(of_kind, min(most, TOGETHER) if kind is SetAttributes else most)
     return found + singles
 
 

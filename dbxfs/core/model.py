@@ -47,6 +47,10 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     export_as: str | None = None
     """The format of that ("markdown", "xlsx" …); None also where there is none."""
     read_only: bool = False
+    properties: dict[str, str] | None = None
+    """The fields of our own property group (core.attributes); None: it was not asked for."""
+    symlink: str | None = None
+    """The target, where Dropbox itself knows it as a symbolic link."""
 
 
 class FolderEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +60,7 @@ class FolderEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     path: RemotePath
     read_only: bool = False
+    properties: dict[str, str] | None = None
 
 
 class DeletedEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +79,21 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     entries: list[Entry]
     cursor: Cursor
     has_more: bool
+
+
+class PropertyGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields of one property template, as they are kept with a file or folder."""
+
+    template: str
+    """The template's id, "ptid:…"."""
+    fields: dict[str, str]
+
+
+class PropertyTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that a property group may have."""
+
+    name: str
+    fields: frozenset[str]
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,6 +59,8 @@ class Facts:
     """It, or a folder that it is in, was given a name that Dropbox does not take."""
     missing: bool = False
     """A part of its content is only on Dropbox."""
+    attributes: bool = False
+    """Its attributes are not those that Dropbox keeps with it, and it can keep them."""
     occupant: Occupant | None = None
     removed_with: int | None = None
     """Unlinked: the folder that Dropbox has it in, where that is unlinked too."""
@@ -126,7 +128,15 @@ class Upload:
     replaces: Rev | None
 
 
-Call = Bring | CreateFolder | Delete | Move | Upload
+@dataclass(frozen=True, slots=True)
+class SetAttributes:
+    """Send its attributes. Those of new content go with it and need no call."""
+
+    target: RemotePath
+    """Its id; its path where that is not known."""
+
+
+Call = Bring | CreateFolder | Delete | Move | SetAttributes | Upload
 Step = Call | Done | After | Hold
 
 
@@ -154,6 +164,8 @@ def next_step(facts: Facts, *, in_cycle: bool = False) -> Step:
         return _move(facts, facts.base, target, in_cycle)
     if facts.content:
         return Upload(target, facts.from_rev)
+    if facts.attributes:
+        return SetAttributes(_source(facts, facts.base))
     return Done()
 
 

@@ -22,7 +22,15 @@ from typing import TypeVar
 import trio
 
 from dbxfs.demo.content import Contents
-from dbxfs.demo.database import HOME, HOME_KEY, open_database, setting, store_setting
+from dbxfs.demo.database import (
+    HOME,
+    HOME_KEY,
+    SYMLINK,
+    open_database,
+    setting,
+    store_setting,
+    symlinks,
+)
 from dbxfs.demo.names import fold, is_below, parent_of
 from dbxfs.demo.tree import Node, Tree
 from dbxfs.demo.wire import rate_limited
@@ -91,6 +99,8 @@ class Account:
         self.longpoll_jitter = 0.0
         self._busy_until: dict[str, float] = {}
         self._load_shares()
+        self.symlinks = symlinks(self.db)
+        """Targets, by identity, of what other clients have put there as symbolic links."""
         if self.tree.get(HOME_KEY) is None:
             with self.tree.change():
                 self.tree.make_folder(HOME)
@@ -115,6 +125,11 @@ class Account:
         except ValueError:
             return None
         return fid if self.id_of(fid) == identity else None
+
+    def set_symlink(self, fid: int, target: str) -> None:
+        """Makes a file one that is known as a symbolic link; within a change."""
+        store_setting(self.db, f"{SYMLINK}{fid}", target)
+        self.symlinks[fid] = target
 
     # views
 

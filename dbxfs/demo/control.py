@@ -40,7 +40,7 @@ class BadRequestError(Exception):
 class Edit(msgspec.Struct, forbid_unknown_fields=True):
     """One edit made elsewhere."""
 
-    op: Literal["write", "mkdir", "delete", "move"]
+    op: Literal["write", "mkdir", "delete", "move", "symlink"]
     path: str = ""
     text: str | None = None
     base64: str | None = None
@@ -92,6 +92,10 @@ def _existing(account: Account, path: str) -> Node:
 def _edit(account: Account, edit: Edit) -> Json:
     if edit.op == "write":
         return describe(account, account.home, _write(account, edit))
+    if edit.op == "symlink":
+        link = _write(account, msgspec.structs.replace(edit, text=""))
+        account.set_symlink(link.fid, edit.target)
+        return describe(account, account.home, link)
     if edit.op == "mkdir":
         node = account.tree.get(fold(_place(edit.path)))
         if node is None:

@@ -166,6 +166,18 @@ def setting(connection: sqlite3.Connection, name: str, default: str) -> str:
     return str(row[0])
 
 
+SYMLINK = "symlink "
+"""Begins the name of a setting that holds a symbolic link's target; the identity follows."""
+
+
+def symlinks(connection: sqlite3.Connection) -> dict[int, str]:
+    """The targets of symbolic links, by identity."""
+    rows = connection.execute(
+        "SELECT name, value FROM settings WHERE name LIKE ?", (f"{SYMLINK}%",)
+    )
+    return {int(name.removeprefix(SYMLINK)): value for name, value in rows}
+
+
 def store_setting(connection: sqlite3.Connection, name: str, value: str) -> None:
     """Sets a setting."""
     connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))

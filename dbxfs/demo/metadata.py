@@ -63,6 +63,8 @@ def describe(account: Account, view: View, node: Node, *, tagged: bool = True) -
         value["size"] = node.size + DOCUMENT_OVERHEAD
         value["content_hash"] = content_hash(f"document {node.hash}".encode())
         value["export_info"] = {"export_as": node.document, "export_options": [node.document]}
+    if node.fid in account.symlinks:
+        value["symlink_info"] = {"target": account.symlinks[node.fid]}
     if account.shares:
         _add_file_sharing(account, node, value)
     return {".tag": "file", **value} if tagged else value

@@ -14,8 +14,9 @@ from dbxfs.core.model import Space
 from dbxfs.core.refusals import LARGEST_FILE
 from dbxfs.store.inode import FOLDER, Inode
 from dbxfs.store.staged import StagedFile
+from dbxfs.store.tree import NO_OWNER, Owner
 
-from .context import Context
+from .context import Context, Shown
 from .errors import errnos
 
 KEPT = 86_400.0
@@ -37,13 +38,13 @@ def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
         entry.generation = context.kernel.generation(inode.ino)
     entry.st_mode = pyfuse3.ModeT(_mode(context, inode))
     entry.st_nlink = 0 if inode.parent is None else 1
-    entry.st_uid, entry.st_gid = context.shown.uid, context.shown.gid
-    entry.st_size = size
+    entry.st_uid, entry.st_gid = _owner(context.shown, inode)
+    entry.st_size = size if inode.link is None else len(inode.link)
     entry.st_blksize = BLOCK
     entry.st_blocks = -(-size // STAT_BLOCK)
     entry.st_mtime_ns = mtime_ns
     entry.st_atime_ns = mtime_ns
-    entry.st_ctime_ns = max(inode.ctime_ns, mtime_ns if staged is not None else 0)
+    entry.st_ctime_ns = max(inode.ctime_ns, 0 if staged is None else staged.written_ns)
     entry.entry_timeout = KEPT
     # The size of a document is another one when it has been opened.
     entry.attr_timeout = KEPT if inode.downloadable else 0
@@ -62,8 +63,29 @@ def _size(context: Context, inode: Inode) -> int:
     return exported if exported is not None else max(inode.size, 1)
 
 
+def _owner(shown: Shown, inode: Inode) -> tuple[int, int]:
+    if not shown.many:
+        return shown.uid, shown.gid
+    uid = shown.uid if inode.uid is None else inode.uid
+    return uid, shown.gid if inode.gid is None else inode.gid
+
+
+def owner_of_new(shown: Shown, folder: Inode, ctx: pyfuse3.RequestContext) -> Owner:
+    """Who owns what a program makes in a folder: as the folder's group where that is set-gid."""
+    if not shown.many:
+        return NO_OWNER
+    inherits = folder.mode is not None and folder.mode & stat.S_ISGID
+    gid = _owner(shown, folder)[1] if inherits else ctx.gid
+    return (
+        None if ctx.uid == shown.uid else ctx.uid,
+        None if gid == shown.gid else gid,
+    )
+
+
 def _mode(context: Context, inode: Inode) -> int:
     shown = context.shown
+    if inode.link is not None:
+        return stat.S_IFLNK | 0o777
     if inode.kind == FOLDER:
         kind, bits = stat.S_IFDIR, 0o777 & ~shown.dmask
     else:
@@ -106,23 +128,28 @@ class AttributeHandlers(pyfuse3.Operations):
         fh: pyfuse3.FileHandleT | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """truncate(2), chmod(2), utimensat(2); chown(2) only to what is shown anyway."""
+        """truncate(2), chmod(2), utimensat(2); chown(2), where files have owners.
+
+        Elsewhere that only works to what is shown anyway. The kernel has checked who may.
+        """
         context = self.context
         before = context.tree.get(inode)
         shown = context.shown
-        if (fields.update_uid and attr.st_uid != shown.uid) or (
-            fields.update_gid and attr.st_gid != shown.gid
-        ):
-            raise pyfuse3.FUSEError(errno.EPERM)
+        uid = attr.st_uid if fields.update_uid else None
+        gid = attr.st_gid if fields.update_gid else None
+        if not shown.many:
+            if uid not in (None, shown.uid) or gid not in (None, shown.gid):
+                raise pyfuse3.FUSEError(errno.EPERM)
+            uid = gid = None
         if fields.update_size:
             await self._truncate(before, attr.st_size)
         mtime_ns = attr.st_mtime_ns if fields.update_mtime else None
         mode = stat.S_IMODE(attr.st_mode) if fields.update_mode else None
-        if mtime_ns is not None or mode is not None:
+        if any(value is not None for value in (mtime_ns, mode, uid, gid)):
             staged = context.staging.peek(inode)
             if staged is not None and mtime_ns is not None:
                 staged.mtime_ns = mtime_ns
-            context.tree.set_attributes(inode, mtime_ns=mtime_ns, mode=mode)
+            context.tree.set_attributes(inode, mtime_ns=mtime_ns, mode=mode, owner=(uid, gid))
         return attributes(context, context.tree.get(inode))
 
     def _stage(self, inode: Inode) -> StagedFile:

@@ -29,6 +29,8 @@ class Shown:
     dmask: int = 0o022
     export_extension: bool = False
     """Whether online documents are shown with the extension of what they are exported to."""
+    many: bool = False
+    """Root has mounted it for all users: files have the owners that they were given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from dbxfs.store.staged import StagedFile
 from dbxfs.sync.exports import Exported
 from dbxfs.sync.fetcher import Version
 
-from .attributes import check_growth
+from .attributes import check_growth, owner_of_new
 from .errors import errnos
 from .folders import FolderHandlers
 
@@ -138,10 +138,11 @@ class FileHandlers(FolderHandlers):
         ctx: pyfuse3.RequestContext,
     ) -> Inode:
         text = self._name(name)
-        await self._known(parent)
+        owner = owner_of_new(self.context.shown, await self._known(parent), ctx)
         context = self.context
         with context.tree.database.transaction():
-            inode = context.tree.create_file(parent, text, mode & ~ctx.umask & 0o7777)
+            bits = mode & ~ctx.umask & 0o7777
+            inode = context.tree.create_file(parent, text, bits, owner=owner)
             context.staging.record(context.staging.begin(inode))
         context.kernel.changed_here(parent, text)
         return context.tree.get(inode.ino)

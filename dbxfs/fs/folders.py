@@ -13,7 +13,7 @@ from dbxfs.core import documents
 from dbxfs.core.names import MAX_LENGTH, decode_name, encode_name, fold
 from dbxfs.store.inode import ROOT_INO, Attributes, Inode
 
-from .attributes import KEPT, attributes
+from .attributes import KEPT, attributes, owner_of_new
 from .context import Context
 from .errors import errnos
 from .spelling import is_respelling
@@ -178,9 +178,10 @@ class FolderHandlers(pyfuse3.Operations):
         """mkdir(2)."""
         text = self._name(name)
         parent = await self._known(parent_inode)
+        owner = owner_of_new(self.context.shown, parent, ctx)
         # A set-group-id folder hands that on, as mkdir(2) says.
         bits = mode & ~ctx.umask & 0o1777 | (parent.mode or 0) & stat.S_ISGID
-        folder = self.context.tree.create_folder(parent_inode, text, bits)
+        folder = self.context.tree.create_folder(parent_inode, text, bits, owner)
         self.context.kernel.changed_here(parent_inode, text)
         return self._given(folder)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from .attributes import AttributeHandlers
 from .context import Context
 from .files import FileHandlers
+from .links import LinkHandlers
 from .xattrs import XattrHandlers
 
 
-class Operations(FileHandlers, AttributeHandlers, XattrHandlers):
+class Operations(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandlers):
     """The file system that is given to pyfuse3."""
 
     supports_dot_lookup = True

@@ -1,12 +1,11 @@
-"""Extended attributes: what dbxfs knows of a file, for getfattr(1) and for scripts.
+"""Extended attributes: those of programs, and what dbxfs knows of a file.
 
-The names are part of the outside interface. They are computed when they are asked for. Only `pin`
-can be set, to 1, and removed. It is readable on all that is pinned with a folder above, and
-listed only where the pin itself stands: who copies a file with its attributes would else pin the
-copy.
-
-Names of other namespaces than "user" are refused with ENOTSUP, which ls(1) remembers for the whole
-file system and asks no more.
+What is named `user.dbxfs.*` is computed when it is asked for; the names are part of the outside
+interface. Only `pin` can be set, to 1, and removed; it is readable on all that is pinned with a
+folder above. They are not listed: who copies a file with all that is listed (rsync -X, cp -a, tar)
+would carry them elsewhere, or fail to set or remove them here. Other names of "user" are kept for
+programs (`core.attributes`). Those of other namespaces are refused with ENOTSUP, which ls(1)
+remembers for the whole file system and asks no more.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 
 import pyfuse3
 
+from dbxfs.core.attributes import unpack_xattrs
 from dbxfs.store.inode import ROOT_INO, Inode
 
 from .context import Context
@@ -74,11 +74,14 @@ class XattrHandlers(pyfuse3.Operations):
         if not name.startswith(b"user."):
             raise pyfuse3.FUSEError(errno.ENOTSUP)
         value = None
+        found = self.context.tree.get(inode)
         if name == CACHED:
-            value = await self._cached(self.context.tree.get(inode))
+            value = await self._cached(found)
         elif name.startswith(PREFIX):
-            known = values(self.context, self.context.tree.get(inode))
+            known = values(self.context, found)
             value = known.get(name[len(PREFIX) :].decode("utf-8", "replace"))
+        elif (own := unpack_xattrs(found.xattrs).get(name)) is not None:
+            return own
         if value is None:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         return value.encode("utf-8", "replace")
@@ -87,14 +90,9 @@ class XattrHandlers(pyfuse3.Operations):
     async def listxattr(
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> Sequence[pyfuse3.XAttrNameT]:
-        """listxattr(2)."""
-        found = self.context.tree.get(inode)
-        names = [PREFIX + name.encode() for name in values(self.context, found)]
-        if not self.context.pins.is_set(inode) and PIN in names:
-            names.remove(PIN)
-        return [
-            pyfuse3.XAttrNameT(name) for name in (*names, *([CACHED] if found.downloadable else []))
-        ]
+        """listxattr(2): those of programs."""
+        found = unpack_xattrs(self.context.tree.get(inode).xattrs)
+        return [pyfuse3.XAttrNameT(name) for name in found]
 
     async def _cached(self, inode: Inode) -> str | None:
         """Per cent of a file, or of all that is in a folder; None: it has no bytes to keep."""
@@ -110,14 +108,15 @@ class XattrHandlers(pyfuse3.Operations):
         value: bytes,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """setxattr(2): of ours only the pin can be set (or ENOSPC), others are not kept."""
+        """setxattr(2): of ours only the pin can be set (or ENOSPC)."""
         if name == PIN:
             if value != b"1":
                 raise pyfuse3.FUSEError(errno.EINVAL)
             await self.context.holdings.check_room(inode)
             self.context.pins.add(inode)
             return
-        raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
+        self._check_own(name)
+        self.context.tree.set_xattr(inode, bytes(name), bytes(value))
 
     @errnos
     async def removexattr(
@@ -128,4 +127,13 @@ class XattrHandlers(pyfuse3.Operations):
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         if name == PIN and self.context.pins.remove(inode):
             return
-        raise pyfuse3.FUSEError(errno.EPERM if name.startswith(PREFIX) else errno.ENOTSUP)
+        self._check_own(name)
+        self.context.tree.set_xattr(inode, bytes(name), None)
+
+    @staticmethod
+    def _check_own(name: bytes) -> None:
+        """Whether programs may change an attribute of this name."""
+        if name.startswith(PREFIX):
+            raise pyfuse3.FUSEError(errno.EPERM)
+        if not name.startswith(b"user."):
+            raise pyfuse3.FUSEError(errno.ENOTSUP)

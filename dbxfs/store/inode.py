@@ -26,6 +26,12 @@ class Inode(msgspec.Struct, frozen=True):
     mtime_ns: int
     ctime_ns: int
     mode: int | None
+    uid: int | None
+    gid: int | None
+    link: bytes | None
+    xattrs: bytes | None
+    mtime_set: int | None
+    attributes_refused: int | None
     read_only: int
     downloadable: int
     export_as: str | None
@@ -38,6 +44,7 @@ class Inode(msgspec.Struct, frozen=True):
     hash: str | None
     base_size: int | None
     base_mtime_ns: int | None
+    base_attributes: str | None
     seen: int
 
     @property

@@ -7,7 +7,7 @@ staging and journal change together, so a kill finds either the old difference o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from dbxfs.core.names import fold
 from dbxfs.core.plan import Facts, Occupant
 from dbxfs.core.ranges import Ranges
 
+from . import attributes
 from . import inode as effects
 from .inode import FILE, ROOT_INO, Effect, Inode
 from .remote import LIMBO, NO_BASE
@@ -108,6 +109,7 @@ class Journal:
             same_key=(inode.parent, inode.key) == (inode.base_parent, inode.base_key),
             content=staging is not None,
             from_rev=staging[0] if staging else None,
+            attributes=staging is None and self._tree.attributes_to_send(inode),
             occupant=self._occupant(inode),
             must_leave=self._still_in(inode) if inode.is_folder and inode.moved else None,
         )
@@ -316,6 +318,14 @@ class Journal:
         entries = [effects.Entry(parent, name, 0) for parent, name in made]
         return [*entries, effects.Content(ino)]
 
+    def confirm_attributes(self, ino: int, fields: Mapping[str, str]) -> None:
+        """Dropbox keeps these fields of our property group with the inode now."""
+        self._tree.update(ino, base_attributes=attributes.stored(fields))
+
+    def attributes_refused(self, ino: int) -> None:
+        """Dropbox will not keep the attributes of this one: they stay here until they change."""
+        self._tree.update(ino, attributes_refused=1)
+
     # ---- Inside ----
 
     def _set_base(self, inode: Inode, entry: FileEntry | FolderEntry, parent: int) -> None:
@@ -393,6 +403,7 @@ class Journal:
                 "hash",
                 "base_size",
                 "base_mtime_ns",
+                "base_attributes",
                 "seen",
             )
         }
@@ -407,9 +418,8 @@ class Journal:
             key=fold(name),
             kind=FILE,
             size=inode.base_size,
-            mtime_ns=inode.base_mtime_ns,
             ctime_ns=self._tree.clock(),
-            **base,
+            **{**base, **attributes.restored(inode, setuid=self._tree.setuid)},
         )
         if name != inode.base_name:
             self._tree.mark_pending(ino)

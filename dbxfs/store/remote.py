@@ -32,6 +32,7 @@ from dbxfs.core.model import (
 )
 from dbxfs.core.names import fold
 
+from . import attributes
 from . import inode as effects
 from .inode import FILE, FOLDER, ROOT_INO, Effect, Inode
 from .places import BasePlaces
@@ -42,7 +43,12 @@ SLICE = 100
 """Entries of a page that are applied in one transaction, in a few milliseconds."""
 LIMBO = -1
 
-NO_BASE: dict[str, object] = dict.fromkeys(("id", "base_parent", "base_name", "base_key"))
+NOT_SEEN = {"base_attributes", "mtime_set"}
+"""Columns of attributes that say nothing to programs."""
+
+NO_BASE: dict[str, object] = dict.fromkeys(
+    ("id", "base_parent", "base_name", "base_key", "base_attributes")
+)
 """Dropbox does not have it. The revision stays: who has it open reads on by that."""
 
 
@@ -55,6 +61,8 @@ class RemoteChanges:
         self._sent = Sent(tree)
         self._effects: list[Effect] = []
         self._touched: set[int] = set()
+        self._timed: set[int] = set()
+        """Folders whose time a program has set elsewhere, as this page tells."""
         self._folders: dict[str, int] = {}
         self._epoch = self._stamp = int(self._database.get_meta("epoch") or 0)
         self._quiet = False
@@ -62,6 +70,15 @@ class RemoteChanges:
         self._places = BasePlaces(tree)
 
     # ---- The feed's position ----
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The property templates whose fields come with the cursor."""
+        return tuple((self._database.get_meta("listed_templates") or "").split())
+
+    def list_with(self, templates: tuple[str, ...]) -> None:
+        """The crawl that begins now is asked for with these."""
+        self._database.set_meta("listed_templates", " ".join(templates) or None)
 
     @property
     def cursor(self) -> Cursor | None:
@@ -106,6 +123,7 @@ class RemoteChanges:
         what it tells then of entries that are applied already is no news.
         """
         crawling = self.crawling
+        self._timed = set()
         starts = range(0, len(page.entries), size) or range(1)
         for start in starts:
             self._quiet = crawling and not self.complete
@@ -178,6 +196,7 @@ class RemoteChanges:
             self._database.execute(
                 "UPDATE inode SET seen = ? WHERE id = ? AND seen >= 0", self._epoch, entry.id
             )
+            self._follow_attributes_alone(entry)
             return
         parent, key = self._place_of(entry.path)
         known = self._tree.select_one("id = ?", entry.id)
@@ -224,7 +243,9 @@ class RemoteChanges:
         if (inode.parent, inode.name) == (parent, entry.name):
             self._add(entry, parent, key)
         else:
-            self._tree.update(inode.ino, **self._base_columns(entry, parent, key))
+            columns = self._base_columns(entry, parent, key)
+            columns |= attributes.following(inode, entry, content=False, setuid=self._tree.setuid)
+            self._tree.update(inode.ino, **columns)
             if isinstance(entry, FileEntry):
                 self._own_commit(inode, entry)
             else:
@@ -247,17 +268,21 @@ class RemoteChanges:
             self._stale_entry(parent, merged.name, merged.ino)
             self._stale_entry(parent, entry.name, 0)
             base |= {"name": entry.name, "key": key, "listed": 0 if self._quiet else 1}
+            base |= attributes.following(merged, entry, content=False, setuid=self._tree.setuid)
             self._tree.update(merged.ino, **base)
-            if isinstance(entry, FolderEntry):
-                self._database.execute("DELETE FROM journal WHERE ino = ?", merged.ino)
-            else:
+            if isinstance(entry, FileEntry):
                 self._own_commit(merged, entry)
+            else:
+                self._database.execute("DELETE FROM journal WHERE ino = ?", merged.ino)
+                self._send_attributes(merged.ino)
             return
         now = self._tree.clock()
         if isinstance(entry, FileEntry):
-            shown = {"size": entry.size, "mtime_ns": entry.client_modified_ns, "kind": FILE}
+            shown: dict[str, object] = {"size": entry.size, "kind": FILE}
+            shown["mtime_ns"] = entry.client_modified_ns
         else:
             shown = {"size": 0, "mtime_ns": now, "kind": FOLDER}
+        shown |= attributes.of_new(entry, setuid=self._tree.setuid)
         ino = self._tree.insert(
             parent=parent,
             name=entry.name,
@@ -269,6 +294,8 @@ class RemoteChanges:
         )
         if isinstance(entry, FolderEntry):
             self._folders[entry.path] = ino
+        if "mtime_set" in shown:
+            self._timed.add(ino)
         self._stale_entry(parent, entry.name, 0)
 
     def _change_known(
@@ -303,10 +330,39 @@ class RemoteChanges:
             self._stale_entry(parent, entry.name, 0)
         if inode.is_folder:
             self._folders.clear()
+        columns |= self._follow_attributes(inode, entry, content=not pending.content)
         self._tree.update(inode.ino, **columns)
+        if inode.id not in (None, entry.id):
+            self._send_attributes(inode.ino)
         if self._tree.has_content(inode.ino) and not self._is_journaled(inode.ino):
             # Written while it was in limbo, when nothing could be pending.
             self._tree.mark_pending(inode.ino)
+
+    def _follow_attributes(
+        self, inode: Inode, entry: FileEntry | FolderEntry, *, content: bool
+    ) -> dict[str, object]:
+        """The columns that follow the entry's attributes; tells the kernel where any does."""
+        columns = attributes.following(inode, entry, content=content, setuid=self._tree.setuid)
+        replaced = content and isinstance(entry, FileEntry) and _differs(entry, inode)
+        if any(columns[name] != getattr(inode, name) for name in columns.keys() - NOT_SEEN):
+            columns["ctime_ns"] = self._tree.clock()
+            if not replaced:
+                self._effects.append(effects.Attributes(inode.ino))
+        if columns.get("link", inode.link) != inode.link and inode.parent is not None:
+            # Another kind of file: the kernel wants a new inode for it.
+            self._effects.append(effects.Entry(inode.parent, inode.name))
+        if "mtime_set" in columns:
+            self._timed.add(inode.ino)
+        return columns
+
+    def _follow_attributes_alone(self, entry: FileEntry | FolderEntry) -> None:
+        """The revision may have been given back to an inode of its own, and no reply told these."""
+        known = self._tree.select_one("id = ?", entry.id)
+        if known is not None and isinstance(entry, FileEntry) and known.rev == entry.rev:
+            content = not self.pending(known).content
+            columns = self._follow_attributes(known, entry, content=content)
+            if columns:
+                self._tree.update(known.ino, **columns)
 
     def _base_columns(
         self, entry: FileEntry | FolderEntry, parent: int, key: str
@@ -426,9 +482,24 @@ class RemoteChanges:
             inode = self._tree.find(ino)
             if inode is not None and inode.base_key is not None:
                 self._delete(inode)
+        self._send_unkept_attributes()
         self._database.set_meta("crawl", "done")
         self._database.set_meta("crawled", "1")
         self._database.execute("DELETE FROM superseded")
+
+    def _send_unkept_attributes(self) -> None:
+        """What was set while Dropbox could not keep it, and it turns out to have nothing of."""
+        rows = self._database.execute(
+            "SELECT ino FROM inode WHERE id IS NOT NULL AND base_attributes IS NULL"
+            " AND coalesce(mode, uid, gid, link, xattrs, mtime_set) IS NOT NULL"
+        )
+        for (ino,) in rows.fetchall():
+            self._send_attributes(ino)
+
+    def _send_attributes(self, ino: int) -> None:
+        inode = self._tree.get(ino)
+        if inode.parent is not None and self._tree.attributes_to_send(inode):
+            self._tree.mark_pending(ino)
 
     # ---- Places ----
 
@@ -549,8 +620,8 @@ class RemoteChanges:
             with self._database.transaction():
                 yield
                 now = self._tree.clock()
-                for ino in self._touched:
-                    self._tree.update(ino, mtime_ns=now, ctime_ns=now)
+                for ino in self._touched - self._timed:
+                    self._tree.update(ino, mtime_ns=now, ctime_ns=now, mtime_set=None)
                     self._effects.append(effects.Attributes(ino))
         except BaseException:
             self._tree.forget_hot()

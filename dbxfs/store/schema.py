@@ -22,7 +22,7 @@ import functools
 import sqlite3
 from collections.abc import Iterable
 
-VERSION = 5
+VERSION = 6
 """`PRAGMA user_version`; raise it together with a step in `MIGRATIONS`."""
 
 _TABLES = """
@@ -44,7 +44,7 @@ CREATE TABLE inode (
     size INTEGER NOT NULL DEFAULT 0,
     mtime_ns INTEGER NOT NULL,
     ctime_ns INTEGER NOT NULL,
-    -- Permission bits that a program set; NULL: the mount's default.
+    -- Permission bits that a program set, here or elsewhere; NULL: the mount's default.
     mode INTEGER,
     -- 1: Dropbox lets nobody write here.
     read_only INTEGER NOT NULL DEFAULT 0,
@@ -54,6 +54,18 @@ CREATE TABLE inode (
     export_as TEXT,
     -- Folder, while the first crawl goes on: 1 when all its children are known.
     listed INTEGER NOT NULL DEFAULT 0,
+    -- Owner and group that root's mount for many shows; NULL: the mount's own.
+    uid INTEGER,
+    gid INTEGER,
+    -- A symbolic link's target; NULL: a plain file. On Dropbox it is also the file's content.
+    link BLOB,
+    -- The extended attributes of programs (core.attributes.pack_xattrs); NULL: none.
+    xattrs BLOB,
+    -- Folder: 1 when mtime_ns was set by a program, so that it is to be kept on Dropbox; NULL: it
+    -- is when the folder changed last.
+    mtime_set INTEGER,
+    -- 1: Dropbox has refused the present attributes; they are kept here only. Else NULL.
+    attributes_refused INTEGER,
 
     -- Base: what Dropbox last confirmed. No id and no place: it does not have it. ------------
     id TEXT,
@@ -65,6 +77,8 @@ CREATE TABLE inode (
     hash TEXT,
     base_size INTEGER,
     base_mtime_ns INTEGER,
+    -- The fields of our property group that it has (core.attributes), as JSON; NULL: none.
+    base_attributes TEXT,
 
     -- The crawl (meta.epoch) that saw it last. -1: the feed removed it, and a later entry of
     -- the same batch may bring it back elsewhere with the same id: a move.
@@ -124,7 +138,9 @@ CREATE TABLE superseded (
 ) WITHOUT ROWID;
 
 CREATE TABLE meta (
-    -- cursor, epoch, crawl ("running", "done"), account, space_used, space_allocated.
+    -- cursor, epoch, crawl ("running", "done"), account, space_used, space_allocated; templates:
+    -- the ids of our property template, the one that is written to first; listed_templates: those
+    -- whose groups come with the cursor.
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -188,6 +204,16 @@ CREATE TABLE pin (
 
 EXPORT = "ALTER TABLE inode ADD COLUMN export_as TEXT;"
 
+ATTRIBUTES = """
+ALTER TABLE inode ADD COLUMN uid INTEGER;
+ALTER TABLE inode ADD COLUMN gid INTEGER;
+ALTER TABLE inode ADD COLUMN link BLOB;
+ALTER TABLE inode ADD COLUMN xattrs BLOB;
+ALTER TABLE inode ADD COLUMN mtime_set INTEGER;
+ALTER TABLE inode ADD COLUMN attributes_refused INTEGER;
+ALTER TABLE inode ADD COLUMN base_attributes TEXT;
+"""
+
 CREATE = _TABLES + MOVED + SENT + SESSION + PIN
 
 MIGRATIONS: dict[int, str] = {
@@ -195,6 +221,7 @@ MIGRATIONS: dict[int, str] = {
     2: "DROP TABLE session;" + SESSION,
     3: PIN,
     4: EXPORT,
+    5: ATTRIBUTES,
 }
 """From version N to N + 1."""
 

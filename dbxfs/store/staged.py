@@ -75,6 +75,8 @@ class StagedFile:
         self.path = path
         self.size = size
         self.mtime_ns = mtime_ns
+        self.written_ns = 0
+        """When it was last written to since it was opened; 0: not yet."""
         self.from_rev = from_rev
         self.from_hash = from_hash
         self.from_size = from_size
@@ -213,5 +215,5 @@ class StagedFile:
             done += os.pwrite(self._descriptor, view[done:], offset + done)
 
     def _changed(self, now: int) -> None:
-        self.mtime_ns = now
+        self.mtime_ns = self.written_ns = now
         self.generation += 1

@@ -17,14 +17,23 @@ import errno
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
+import msgspec
+
+from dbxfs.core.attributes import fits, pack_xattrs, unpack_xattrs
 from dbxfs.core.model import ROOT, FileEntry, RemotePath, Rev, join
 from dbxfs.core.names import fold, problem, shown_name
 from dbxfs.core.reconcile import conflicted_name
 
+from . import attributes
 from .database import Database
 from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, Content, Effect, Inode
 
 HOT_INODES = 8192
+
+Owner = tuple[int | None, int | None]
+"""User and group; None: as it is, or the mount's own."""
+
+NO_OWNER: Owner = (None, None)
 
 BELOW = (
     "WITH RECURSIVE below (ino) AS (SELECT ? UNION ALL"
@@ -54,6 +63,8 @@ class Tree:
         self.hold_content: Callable[[Inode], None] = lambda inode: None
         self.on_rebase: Callable[[int, Rev | None, Rev], None] = lambda ino, old, new: None
         self.on_change: Callable[[], None] = lambda: None
+        self.setuid = False
+        """Whether set-uid and set-gid bits are sent to Dropbox and taken from it."""
         self._hot: OrderedDict[int, Inode] = OrderedDict()
         database.rolled_back.append(self.forget_hot)
 
@@ -159,6 +170,16 @@ class Tree:
         """Whether the folder's entries are all here, so that no request is needed."""
         return bool(inode.listed) or self.database.get_meta("crawled") == "1"
 
+    def attributes_to_send(self, inode: Inode) -> bool:
+        """Whether Dropbox could keep attributes of the inode that it does not."""
+        return (
+            not inode.attributes_refused
+            and not inode.read_only
+            and inode.ino != ROOT_INO
+            and self.database.get_meta("templates") is not None
+            and attributes.differ(inode, setuid=self.setuid)
+        )
+
     def select(self, where: str, *values: object) -> Iterator[Inode]:
         """The inodes that meet a condition. For the store's own modules."""
         cursor = self.database.execute(f"SELECT {COLUMNS} FROM inode WHERE {where}", *values)  # noqa: S608
@@ -170,15 +191,35 @@ class Tree:
 
     # ---- Changes by programs ----
 
-    def create_file(self, parent: int, name: str, mode: int | None) -> Inode:
-        """A new empty file. The caller gives it staging in the same transaction."""
-        return self._create(parent, name, FILE, mode)
+    def create_file(
+        self,
+        parent: int,
+        name: str,
+        mode: int | None,
+        link: bytes | None = None,
+        owner: Owner = NO_OWNER,
+    ) -> Inode:
+        """A new empty file. The caller gives it staging in the same transaction.
 
-    def create_folder(self, parent: int, name: str, mode: int | None) -> Inode:
+        `link`: it is a symbolic link; the caller makes its target the content.
+        """
+        return self._create(parent, name, FILE, mode, owner, link)
+
+    def create_folder(
+        self, parent: int, name: str, mode: int | None, owner: Owner = NO_OWNER
+    ) -> Inode:
         """A new empty folder."""
-        return self._create(parent, name, FOLDER, mode)
+        return self._create(parent, name, FOLDER, mode, owner)
 
-    def _create(self, parent: int, name: str, kind: int, mode: int | None) -> Inode:
+    def _create(
+        self,
+        parent: int,
+        name: str,
+        kind: int,
+        mode: int | None,
+        owner: Owner,
+        link: bytes | None = None,
+    ) -> Inode:
         with self.database.transaction():
             self._writable_folder(parent)
             if self.child(parent, name) is not None:
@@ -190,6 +231,9 @@ class Tree:
                 key=fold(name),
                 kind=kind,
                 mode=mode,
+                uid=owner[0],
+                gid=owner[1],
+                link=link,
                 mtime_ns=now,
                 ctime_ns=now,
                 listed=1,
@@ -292,16 +336,44 @@ class Tree:
                 self.mark_pending(ino)
 
     def set_attributes(
-        self, ino: int, *, mtime_ns: int | None = None, mode: int | None = None
+        self,
+        ino: int,
+        *,
+        mtime_ns: int | None = None,
+        mode: int | None = None,
+        owner: Owner = NO_OWNER,
     ) -> Inode:
         """Change what is given; the inode's ctime follows."""
-        changes: dict[str, object] = {"ctime_ns": self.clock()}
+        changes: dict[str, object] = {"mode": mode, "uid": owner[0], "gid": owner[1]}
+        changes = {name: value for name, value in changes.items() if value is not None}
         if mtime_ns is not None:
             changes["mtime_ns"] = mtime_ns
-        if mode is not None:
-            changes["mode"] = mode
+            if self.get(ino).is_folder:
+                changes["mtime_set"] = 1
+        return self._change_attributes(ino, changes)
+
+    def set_xattr(self, ino: int, name: bytes, value: bytes | None) -> Inode:
+        """Set one extended attribute of programs, or with None remove it.
+
+        `TreeError`: ENODATA when there is none to remove, ENOSPC when Dropbox would not keep all.
+        """
+        inode = self.get(ino)
+        xattrs = unpack_xattrs(inode.xattrs)
+        if value is not None:
+            xattrs[name] = value
+        elif xattrs.pop(name, None) is None:
+            raise TreeError(errno.ENODATA, "no such attribute")
+        wanted = msgspec.structs.replace(inode, xattrs=pack_xattrs(xattrs))
+        if value is not None and not fits(attributes.to_keep(wanted)):
+            raise TreeError(errno.ENOSPC, "more attributes than Dropbox keeps")
+        return self._change_attributes(ino, {"xattrs": wanted.xattrs})
+
+    def _change_attributes(self, ino: int, changes: dict[str, object]) -> Inode:
+        changes |= {"ctime_ns": self.clock(), "attributes_refused": None}
         with self.database.transaction():
             self.update(ino, **changes)
+            if ino != ROOT_INO and self.get(ino).parent is not None:
+                self.mark_pending(ino)
         return self.get(ino)
 
     def drop_unused(self, ino: int) -> bool:
@@ -431,7 +503,9 @@ class Tree:
         self.update(ino, parent=inode.base_parent, name=inode.base_name, key=key)
         if not inode.is_folder and not self.has_content(ino):
             # What was written before the deletion went with it.
-            self.update(ino, size=inode.base_size, mtime_ns=inode.base_mtime_ns)
+            shown = attributes.kept(inode).mtime_ns
+            shown = inode.base_mtime_ns if shown is None else shown
+            self.update(ino, size=inode.base_size, mtime_ns=shown)
         self.database.execute("DELETE FROM journal WHERE ino = ?", ino)
         return [*made, (inode.base_parent, inode.base_name)]
 
@@ -488,7 +562,12 @@ class Tree:
             self.drop_unused(inode.ino)
 
     def _touch(self, folder: int, now: int) -> None:
-        self.update(folder, mtime_ns=now, ctime_ns=now)
+        if self.get(folder).mtime_set:
+            self.update(folder, mtime_ns=now, ctime_ns=now, mtime_set=None)
+            if folder != ROOT_INO:
+                self.mark_pending(folder)
+        else:
+            self.update(folder, mtime_ns=now, ctime_ns=now)
 
 
 def _as_path(root: RemotePath, names: list[str]) -> RemotePath:

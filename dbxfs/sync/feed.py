@@ -18,12 +18,18 @@ import logging
 import math
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from dbxfs.api.client import Client
-from dbxfs.api.errors import CursorReset, DropboxError, RateLimited, ServerTrouble
+from dbxfs.api.errors import (
+    CursorReset,
+    DropboxError,
+    EndpointError,
+    RateLimited,
+    ServerTrouble,
+)
 from dbxfs.core.backoff import delay
 from dbxfs.core.model import ROOT, Cursor, Page, RemotePath
 from dbxfs.store.inode import Effect
@@ -57,15 +63,18 @@ class Feed:
         *,
         account: str,
         root: RemotePath = ROOT,
+        templates: Callable[[], Awaitable[tuple[str, ...]]] | None = None,
     ) -> None:
         """`on_effects` is told what each page made stale; it must not block, nor must the other.
 
         `on_connected` is told that Dropbox answers, for the first time or again. `account`: the id
         of the account that the tree belongs to. `root`: the folder that is followed.
+        `templates` gives those whose properties are to come with the entries.
         """
         self._on_connected = on_connected
         self._account = account
         self._root = root
+        self._templates = templates
         self._connected = False
         self._identified = False
         self._client = client
@@ -104,6 +113,9 @@ class Feed:
                     await self._pause(_delay(resets))
                 resets += 1
             except DropboxError as error:
+                if isinstance(error, EndpointError) and error.has("template_not_found"):
+                    # Somebody has removed it: list what there is without.
+                    self._changes.list_with(())
                 self._report(error)
                 pause = _delay(failures)
                 if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:
@@ -151,7 +163,17 @@ class Feed:
                 f"the credentials are those of {account.email}, but this state belongs to another "
                 "account; mount with the right ones, or give the mount a state_dir of its own"
             )
+        await self._ask_for_templates()
         self._identified = True
+
+    async def _ask_for_templates(self) -> None:
+        """A cursor brings the properties that its listing was asked for with, and no others."""
+        if self._templates is None:
+            return
+        wanted = await self._templates()
+        if wanted != self._changes.templates:
+            self._changes.begin_crawl()
+            self._changes.list_with(wanted)
 
     async def _step(self) -> None:
         """One crawl page; or wait for changes, then apply them."""
@@ -187,10 +209,15 @@ class Feed:
 
     async def _turn_of(self, cursor: Cursor | None) -> Page:
         async with self._turn:
+            templates = self._changes.templates
             if cursor is None:
-                page = await self._client.list_folder(self._root, recursive=True, patience=0)
+                page = await self._client.list_folder(
+                    self._root, recursive=True, templates=templates, patience=0
+                )
             else:
-                page = await self._client.list_folder_continue(cursor, patience=0)
+                page = await self._client.list_folder_continue(
+                    cursor, templates=templates, patience=0
+                )
             for effects in self._changes.apply_in_slices(page):
                 self._on_effects(effects)
                 await trio.lowlevel.checkpoint()
@@ -275,9 +302,10 @@ class Listing:
         path = self._tree.base_path(ino)
         if path is None:
             return
-        page = await self._client.list_folder(path, recursive=False)
+        templates = self._changes.templates
+        page = await self._client.list_folder(path, recursive=False, templates=templates)
         entries = list(page.entries)
         while page.has_more:
-            page = await self._client.list_folder_continue(page.cursor)
+            page = await self._client.list_folder_continue(page.cursor, templates=templates)
             entries += page.entries
         self._on_effects(self._changes.apply_listing(ino, entries))

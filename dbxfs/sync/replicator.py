@@ -311,7 +311,14 @@ class Replicator:
                 self._finish(ino)
             case plan.Hold(reason):
                 self._hold(ino, reason)
-            case plan.Bring() | plan.Upload() | plan.CreateFolder() | plan.Delete() | plan.Move():
+            case (
+                plan.Bring()
+                | plan.Upload()
+                | plan.CreateFolder()
+                | plan.Delete()
+                | plan.Move()
+                | plan.SetAttributes()
+            ):
                 self._ready[ino] = self._member(ino, step)
             case plan.After():
                 raise AssertionError("the first of a chain waits for nobody")

@@ -31,6 +31,8 @@ from dbxfs.store.inode import Effect
 from dbxfs.store.journal import Journal
 from dbxfs.store.tree import Tree
 
+from .attributes import AttributeKeeper, AttributesGoneError
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -61,6 +63,7 @@ class Steps:
         turn: trio.Lock,
         on_effects: Callable[[list[Effect]], None],
         catch_up: Callable[[], Awaitable[None]],
+        attributes: AttributeKeeper,
     ) -> None:
         """`on_effects` is told what an answer made stale; it must not block.
 
@@ -72,6 +75,7 @@ class Steps:
         self._turn = turn
         self.effects = on_effects
         self._catch_up = catch_up
+        self._attributes = attributes
         self._committing: set[int] = set()
         self._feed_wanted = False
 
@@ -174,8 +178,19 @@ class Steps:
                     return await self._delete(current)
                 case plan.Move():
                     return await self._move(current)
+                case plan.SetAttributes():
+                    return await self._set_attributes([member.ino for member in current])
                 case call:
                     raise TypeError(f"no call without bytes: {call}")
+
+    async def _set_attributes(self, inos: Sequence[int]) -> Outcomes:
+        failed = await self._attributes.send(inos)
+        return {
+            ino: ChangedMeanwhileError(str(error))
+            if isinstance(error, AttributesGoneError)
+            else error
+            for ino, error in failed.items()
+        }
 
     async def _create_folders(self, members: Sequence[Member]) -> Outcomes:
         calls = [(m.ino, m.call) for m in members if isinstance(m.call, plan.CreateFolder)]

@@ -25,7 +25,7 @@ from dbxfs.api.errors import AccessDenied, BadRequest, EndpointError
 from dbxfs.core import plan
 from dbxfs.core.batching import BODY_ENTRIES, SMALL, Member, bodies
 from dbxfs.core.content_hash import content_hash, hash_blocks
-from dbxfs.core.model import FileEntry, FileId, RemotePath
+from dbxfs.core.model import FileEntry, FileId, PropertyGroup, RemotePath
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.journal import Journal
 from dbxfs.store.pins import Pins
@@ -33,6 +33,7 @@ from dbxfs.store.staged import StagedFile
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree, TreeError
 
+from .attributes import AttributeKeeper
 from .fetcher import DamagedContentError
 from .steps import AT_ONCE, ChangedMeanwhileError, Outcomes, Steps
 from .uploader import Uploader, block_digests, first_of
@@ -66,6 +67,8 @@ class Draft:
     """What is to be committed, as decided under the turn."""
     parent: int = 0
     name: str = ""
+    properties: PropertyGroup | None = None
+    """The attributes that go with the commit; a copy takes none."""
 
     @property
     def ino(self) -> int:
@@ -100,6 +103,7 @@ class Uploads:
         uploader: Uploader,
         steps: Steps,
         cache: BlockCache,
+        attributes: AttributeKeeper,
     ) -> None:
         self._client = client
         self._tree = tree
@@ -109,6 +113,7 @@ class Uploads:
         self._steps = steps
         self._cache = cache
         self._pins = Pins(tree)
+        self._attributes = attributes
         self._body_entries = BODY_ENTRIES
         self._batched = True
         self._copied = True
@@ -305,6 +310,8 @@ class Uploads:
         assert inode.parent is not None  # noqa: S101
         draft.parent, draft.name = inode.parent, inode.name
         self._journal.sending(draft.ino, draft.digest)
+        if not self._is_copy(draft):
+            draft.properties = self._attributes.for_commit(draft.ino, draft.mtime_ns)
 
     def _groups(self, drafts: Sequence[Draft]) -> Iterator[list[Draft]]:
         """Those that go in one call."""
@@ -358,6 +365,7 @@ class Uploads:
             finish.path,
             mode=finish.mode,
             client_modified_ns=finish.client_modified_ns,
+            properties=finish.properties,
             patience=AT_ONCE,
         )
 
@@ -370,6 +378,7 @@ class Uploads:
             mode=_mode(draft.call),
             content_hash=draft.digest,
             client_modified_ns=draft.mtime_ns,
+            properties=draft.properties,
             patience=AT_ONCE,
         )
 
@@ -386,6 +395,8 @@ class Uploads:
         stale = self._journal.confirm_upload(
             draft.ino, answer, parent=draft.parent, name=draft.name, current=current
         )
+        if draft.properties is not None:
+            self._attributes.committed(draft.ino, answer, draft.properties, draft.mtime_ns)
         if current:
             self._staging.retire(draft.staged)
             clean.append(draft)
@@ -398,6 +409,10 @@ class Uploads:
             return ChangedMeanwhileError("a folder has come of it")
         if self._is_copy(draft) and not answer.has("too_many_write_operations"):
             self._not_copied.add(draft.digest)
+            return ChangedMeanwhileError(str(answer))
+        if answer.has("properties_error"):
+            # The content may have been committed all the same; its hash will tell.
+            self._attributes.refused_with_commit(answer)
             return ChangedMeanwhileError(str(answer))
         if answer.has("content_hash_mismatch"):
             return ChangedMeanwhileError(str(answer))
@@ -440,7 +455,9 @@ def _finish(draft: Draft) -> Finish:
     assert draft.call is not None  # noqa: S101
     assert draft.session is not None  # noqa: S101
     mode = _mode(draft.call)
-    return Finish(draft.session, draft.size, draft.call.path, mode, draft.mtime_ns)
+    return Finish(
+        draft.session, draft.size, draft.call.path, mode, draft.mtime_ns, draft.properties
+    )
 
 
 def _mode(call: plan.Upload) -> WriteMode:

@@ -143,4 +143,4 @@ async def test_a_paused_lane_never_stops_another(autojump_clock: MockClock) -> N
 
 
 async def test_there_is_a_connection_for_every_place() -> None:
-    assert Lanes(metadata=3, download=5, append=2).connections == 12
+    assert Lanes(metadata=3, download=5, append=2).connections == 16

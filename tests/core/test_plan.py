@@ -20,6 +20,7 @@ from dbxfs.core.plan import (
     Hold,
     Move,
     Occupant,
+    SetAttributes,
     Step,
     Upload,
     next_step,
@@ -75,6 +76,27 @@ def step(facts: Facts, *, in_cycle: bool = False, **changes: object) -> Step:
 @pytest.mark.parametrize("in_cycle", [False, True])
 def test_what_is_the_same_here_and_there_is_done(facts: Facts, in_cycle: bool) -> None:
     assert next_step(facts, in_cycle=in_cycle) == Done()
+
+
+# ---- Attributes ----
+
+
+@pytest.mark.parametrize("facts", [KNOWN, KNOWN_FOLDER], ids=["file", "folder"])
+def test_attributes_alone_are_sent_without_content(facts: Facts) -> None:
+    assert step(facts, attributes=True) == SetAttributes(BY_ID)
+    assert step(facts, attributes=True, id=None) == SetAttributes(PATH)
+
+
+def test_attributes_go_with_the_content_and_after_a_move() -> None:
+    assert step(KNOWN, attributes=True, content=True, from_rev=REV) == Upload(PATH, REV)
+    assert step(NEW, attributes=True) == Upload(PATH, None)
+    assert step(MOVED, attributes=True) == Move(BY_ID, TARGET)
+    assert step(NEW_FOLDER, attributes=True) == CreateFolder(PATH)
+
+
+def test_what_is_to_go_or_kept_here_only_needs_no_attributes() -> None:
+    assert step(UNLINKED, attributes=True) == Delete(BY_ID, REV)
+    assert step(KNOWN, attributes=True, local_only=True) == Delete(BY_ID, REV)
 
 
 # ---- New ----
@@ -307,6 +329,7 @@ any_facts = st.builds(
     | st.builds(Occupant, ino=numbers, leaving=st.booleans(), rev=st.none() | revs),
     local_only=st.booleans(),
     missing=st.booleans(),
+    attributes=st.booleans(),
     removed_with=st.none() | numbers,
     must_leave=st.none() | numbers,
     successor=st.none() | numbers,
@@ -318,7 +341,7 @@ def test_no_call_is_made_for_an_inode_with_nothing_pending(
     facts: Facts, name: str, base: RemotePath, in_cycle: bool
 ) -> None:
     here = dataclasses.replace(
-        facts, name=name, base=base, moved=False, content=False, local_only=False
+        facts, name=name, base=base, moved=False, content=False, attributes=False, local_only=False
     )
     assert isinstance(next_step(here, in_cycle=in_cycle), (Done, After, Hold))
     gone = dataclasses.replace(facts, name=None, base=None)

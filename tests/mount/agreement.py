@@ -9,7 +9,7 @@ import os
 import unicodedata
 from pathlib import Path
 
-from dbxfs.core.content_hash import ContentHasher
+from dbxfs.core.content_hash import ContentHasher, content_hash
 from tests.embedded import Embedded
 
 Shape = tuple[str, int | None, str | None]
@@ -29,7 +29,11 @@ def local_tree(root: Path) -> dict[str, Shape]:
                     walk(folder / entry.name, path)
                 else:
                     size = entry.stat(follow_symlinks=False).st_size
-                    found[path] = ("file", size, hash_of(folder / entry.name))
+                    if entry.is_symlink():
+                        digest = content_hash(os.fsencode(os.readlink(entry.path)))
+                    else:
+                        digest = hash_of(folder / entry.name)
+                    found[path] = ("file", size, digest)
 
     walk(root, "")
     return found

@@ -123,7 +123,7 @@ def test_touch_of_an_existing_file_sends_no_content(mounted: Mounted) -> None:
     with mounted.requests() as made:
         works("touch", mounted.path / "a")
         mounted.sync()
-    assert made == {}
+    assert made == {"file_properties/properties/overwrite": 1}
 
 
 def test_an_idle_mount_is_quiet(mounted: Mounted) -> None:

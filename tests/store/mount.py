@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import cast
 
-from dbxfs.api.client import Add, CursorReset, EndpointError, Update
+from dbxfs.api.client import Add, Client, CursorReset, EndpointError, Update
 from dbxfs.core import plan
-from dbxfs.core.model import ROOT, RemotePath
+from dbxfs.core.attributes import delta, encode
+from dbxfs.core.model import ROOT, FileEntry, RemotePath
+from dbxfs.store import attributes
 from dbxfs.store.checking import StoreCheck
 from dbxfs.store.database import Database
 from dbxfs.store.inode import ROOT_INO, Content, Effect, Entry, Inode
@@ -20,6 +23,7 @@ from dbxfs.store.journal import Journal
 from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.staging import StagedFile, Staging
 from dbxfs.store.tree import Tree
+from dbxfs.sync.attributes import TEMPLATES, AttributeKeeper
 from tests.fakes import SECOND, FakeDropbox, entry_of
 
 PAGE = 2000
@@ -39,6 +43,9 @@ class Clock:
 class Mount:
     """Tree, journal and staging of one mount, and the Dropbox that they follow."""
 
+    properties = True
+    """Whether Dropbox can keep properties."""
+
     def __init__(self, folder: Path, dropbox: FakeDropbox, root: RemotePath = ROOT) -> None:
         self.folder = folder
         self.dropbox = dropbox
@@ -56,6 +63,9 @@ class Mount:
         self.staging = Staging(self.tree, self.folder / "staging")
         self.changes = RemoteChanges(self.tree)
         self.journal = Journal(self.tree)
+        self.attributes = AttributeKeeper(cast(Client, None), self.tree, self.journal)
+        if self.properties:
+            self.database.set_meta(TEMPLATES, "a template")
 
     def close(self) -> None:
         """End as the daemon does."""
@@ -305,6 +315,8 @@ class Mount:
                     self._move(ino, source, target)
                 case plan.Bring():
                     self._bring(ino)
+                case plan.SetAttributes(target):
+                    self._set_attributes(ino, target)
                 case plan.Upload(path, replaces):
                     return self._upload(ino, path, replaces)
         except EndpointError:
@@ -316,6 +328,14 @@ class Mount:
         self.fill(staged)
         self.staging.record(staged)
         self.staging.let_go(ino)
+
+    def _set_attributes(self, ino: int, target: RemotePath) -> None:
+        inode = self.tree.get(ino)
+        written = None if inode.is_folder else inode.base_mtime_ns
+        fields = encode(attributes.to_keep(inode), written)
+        wanted, removed = delta(attributes.confirmed(inode), fields)
+        self.dropbox.update_properties(target, wanted, removed)
+        self.journal.confirm_attributes(ino, fields)
 
     def _create_folder(self, ino: int, path: RemotePath) -> None:
         parent = self.tree.get(ino).parent
@@ -358,12 +378,18 @@ class Mount:
         self.fill(staged)
         mode = Add() if replaces is None else Update(replaces)
         data = staged.read(0, staged.size)
-        entry = entry_of(self.dropbox.upload(path, data, mode, staged.mtime_ns))
+        group = self.attributes.for_commit(ino, staged.mtime_ns)
+        fields = None if group is None else group.fields
+        second = staged.mtime_ns // SECOND * SECOND
+        entry = entry_of(self.dropbox.upload(path, data, mode, second, fields))
+        assert isinstance(entry, FileEntry)
         self._stale(
             self.journal.confirm_upload(
                 ino, entry, parent=inode.parent, name=inode.name, current=True
             )
         )
+        if group is not None:
+            self.attributes.committed(ino, entry, group, staged.mtime_ns)
         self.staging.retire(staged)
         staged.path.unlink()
         return True

@@ -20,23 +20,31 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dbxfs.api.client import EndpointError
 from dbxfs.core import plan
+from dbxfs.core.attributes import PLAIN_FOLDER_MODE, decode, encode
+from dbxfs.core.attributes import Attributes as Kept
+from dbxfs.core.content_hash import content_hash
 from dbxfs.core.names import fold
+from dbxfs.store import attributes
 from dbxfs.store.inode import ROOT_INO, Attributes, Content, Effect, Entry, Inode
 from dbxfs.store.staging import StagedFile
 from dbxfs.store.tree import TreeError
-from tests.fakes import FakeDropbox
+from tests.fakes import FakeDropbox, Node
 
 from .mount import Mount
 
 THEIR_NAMES = st.sampled_from(["a", "A", "b", "ä", "A\u0308", "c.x"])
 NAMES = THEIR_NAMES | st.just(".~l")
 """Dropbox does not take the last."""
+MODES = st.sampled_from([None, 0o600, 0o755])
+MOMENTS = st.sampled_from([None, 7, 5_000_000_007])
+VALUES = st.sampled_from([None, b"1", b"2"])
 PICK = st.integers(0, 30)
 LIMIT = st.sampled_from([1, 2, 3, 2000])
 
@@ -197,6 +205,22 @@ class Convergence(RuleBasedStateMachine):
             if moved.ino != replaced.ino:
                 self.alive.discard(lost)
 
+    @rule(pick=PICK, mode=MODES, moment=MOMENTS, value=VALUES)
+    def program_sets_attributes(
+        self, pick: int, mode: int | None, moment: int | None, value: bytes | None
+    ) -> None:
+        path = self.local(pick)
+        if path is None:
+            return
+        inode = self.mount.tree.get(self.mount.ino(path))
+        note(f"program sets attributes of {path}: {mode} {moment} {value!r}")
+        self.mount.tree.set_attributes(inode.ino, mode=mode, mtime_ns=moment)
+        staged = self.mount.staging.peek(inode.ino)
+        if staged is not None and moment is not None:
+            staged.mtime_ns = moment
+        if value is not None:
+            self.mount.tree.set_xattr(inode.ino, b"user.a", value)
+
     # ---- What happens elsewhere ----
 
     def remote(self, pick: int, *, folders: bool | None = None) -> str | None:
@@ -250,6 +274,19 @@ class Convergence(RuleBasedStateMachine):
             return
         note(f"elsewhere moved {path} -> {place}")
 
+    @rule(pick=PICK, mode=MODES, moment=MOMENTS, value=VALUES)
+    def elsewhere_sets_attributes(
+        self, pick: int, mode: int | None, moment: int | None, value: bytes | None
+    ) -> None:
+        path = self.remote(pick)
+        if path is None:
+            return
+        node = self.dropbox.find(path)
+        note(f"elsewhere sets attributes of {path}: {mode} {moment} {value!r}")
+        xattrs = {} if value is None else {b"user.b": value}
+        kept = Kept(mode=mode, mtime_ns=moment, xattrs=xattrs)
+        self.dropbox.set_properties(path, encode(kept, None if node.is_folder else node.mtime_ns))
+
     # ---- What the daemon does ----
 
     def snapshot(self) -> dict[tuple[int, str], Inode]:
@@ -274,7 +311,7 @@ class Convergence(RuleBasedStateMachine):
             if (old and (old.ino, old.name)) != (new and (new.ino, new.name)):
                 assert place in told, f"nobody told the kernel of {place}: {old} -> {new}"
         pages = {e.ino for e in effects if isinstance(e, Content)}
-        attributes = {e.ino for e in effects if isinstance(e, Attributes)} | pages
+        told_of = {e.ino for e in effects if isinstance(e, Attributes)} | pages
         inodes = {inode.ino: inode for inode in after.values()}
         for old in before.values():
             new = inodes.get(old.ino)
@@ -282,8 +319,9 @@ class Convergence(RuleBasedStateMachine):
                 continue
             if new.hash != old.hash and not committing:
                 assert new.ino in pages, f"stale pages: {old} -> {new}"
-            if (new.size, new.mtime_ns) != (old.size, old.mtime_ns):
-                assert new.ino in attributes, f"stale attributes: {old} -> {new}"
+            shown = [(i.size, i.mtime_ns, i.mode) for i in (old, new)]
+            if shown[0] != shown[1]:
+                assert new.ino in told_of, f"stale attributes: {old} -> {new}"
 
     @rule(limit=LIMIT)
     def feed_brings_a_page(self, limit: int) -> None:
@@ -354,7 +392,21 @@ class Convergence(RuleBasedStateMachine):
                 assert not inode.on_dropbox
                 continue
             assert not inode.moved
-            assert self.dropbox.find(str(inode.id)).rev == (inode.rev or "")
+            node = self.dropbox.find(str(inode.id))
+            assert node.rev == (inode.rev or "")
+            self.check_attributes(inode, node)
+
+    def check_attributes(self, inode: Inode, node: Node) -> None:
+        """What programs see is what Dropbox keeps; but for folders' times, which are not sent."""
+        if node.data is None:
+            there = decode(node.properties, None, None)
+            mode = None if there.mode == PLAIN_FOLDER_MODE else there.mode
+            there = msgspec.structs.replace(there, mtime_ns=None, mode=mode)
+            here = msgspec.structs.replace(attributes.to_keep(inode), mtime_ns=None)
+        else:
+            there = decode(node.properties, node.mtime_ns, content_hash(node.data))
+            here = attributes.to_keep(inode)
+        assert here == there, f"{inode} {node}"
 
 
 Convergence.TestCase.settings = settings(

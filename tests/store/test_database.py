@@ -109,6 +109,18 @@ def schema_of(path: Path) -> list[tuple[str, str]]:
 
 
 UNDONE = {
+    6: [
+        f"ALTER TABLE inode DROP COLUMN {column}"
+        for column in (
+            "uid",
+            "gid",
+            "link",
+            "xattrs",
+            "mtime_set",
+            "attributes_refused",
+            "base_attributes",
+        )
+    ],
     5: ["ALTER TABLE inode DROP COLUMN export_as"],
     4: ["DROP TABLE pin"],
     3: [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import cast
@@ -100,12 +100,19 @@ class FakeClient:
         )
 
     async def list_folder(
-        self, path: RemotePath, *, recursive: bool, patience: float | None = None
+        self,
+        path: RemotePath,
+        *,
+        recursive: bool,
+        templates: Sequence[str] = (),
+        patience: float | None = None,
     ) -> Page:
         assert recursive
         return cast(Page, await self._call("list", path))
 
-    async def list_folder_continue(self, cursor: Cursor, *, patience: float | None = None) -> Page:
+    async def list_folder_continue(
+        self, cursor: Cursor, *, templates: Sequence[str] = (), patience: float | None = None
+    ) -> Page:
         return cast(Page, await self._call("continue", cursor))
 
     async def longpoll(self, cursor: Cursor, timeout: int = 60) -> Longpoll:  # noqa: ASYNC109
