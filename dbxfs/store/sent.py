@@ -51,6 +51,10 @@ class Sent:
         inode = self._tree.get(ino)
         return row is None or row == (inode.parent, inode.key, content_hash or "")
 
+    def any(self) -> bool:
+        """Whether there is a call whose answer has not come."""
+        return self._database.execute("SELECT 1 FROM sent LIMIT 1").fetchone() is not None
+
     def answered(self, ino: int) -> None:
         """What became of it is known."""
         self._database.execute("DELETE FROM sent WHERE ino = ?", ino)

@@ -391,7 +391,10 @@ class Replicator:
         except DropboxError as error:
             self._steps.doubt()
             failed = dict.fromkeys(inos, error)
-        except (ChangedMeanwhileError, DamagedContentError, TreeError, OSError) as error:
+        except TreeError as error:
+            # One of them is gone.
+            failed = dict.fromkeys(inos, ChangedMeanwhileError(str(error)))
+        except (ChangedMeanwhileError, DamagedContentError, OSError) as error:
             failed = dict.fromkeys(inos, error)
         except Exception as error:  # noqa: BLE001 - it is logged there
             self._mistaken(inos, error)
@@ -430,7 +433,9 @@ class Replicator:
             self._put_off(member.ino, 0)
 
     def _member_failed(self, ino: int, error: Exception) -> None:
-        if isinstance(error, EndpointError):
+        if self._tree.find(ino) is None:
+            self._agenda.drop(ino)
+        elif isinstance(error, EndpointError):
             self._refused(ino, error)
         elif isinstance(error, DropboxError):
             self._hold_at_last(ino, error, passing=isinstance(error, UnexpectedReply))

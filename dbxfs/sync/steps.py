@@ -77,7 +77,8 @@ class Steps:
         self._catch_up = catch_up
         self._attributes = attributes
         self._committing: set[int] = set()
-        self._feed_wanted = False
+        # Calls of a daemon that was killed.
+        self._feed_wanted = journal.sent.any()
 
     def is_committing(self, ino: int) -> bool:
         """Whether a commit of the inode is under way: its row must stay until the reply."""

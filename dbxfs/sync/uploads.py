@@ -45,6 +45,9 @@ OPEN_TOO_LONG = 30.0
 FEW = 3
 """Files so few cost no more requests one by one than a batch has."""
 BODIES_AT_ONCE = 4
+COPIED = 1024 * 1024
+"""Bytes from which on a known content is copied. A copy has the time and the properties of nobody's
+wish, so they take a call more; less than this is sent in less time, with all that belongs to it."""
 
 
 @dataclass(slots=True)
@@ -212,7 +215,7 @@ class Uploads:
     def _source(self, draft: Draft) -> FileId | None:
         """Who on Dropbox has the content, where a copy can take the place that is wanted."""
         known = self._copied and draft.digest not in self._not_copied
-        if not known or not draft.size or self._tree.find(draft.ino) is None:
+        if not known or draft.size < COPIED or self._tree.find(draft.ino) is None:
             return None
         call = plan.next_step(self._journal.facts(draft.ino))
         if not isinstance(call, plan.Upload) or call.replaces is not None:
