@@ -402,7 +402,10 @@ class Replicator:
         self._resized(trio.current_time() - began, failed)
         for ino in inos:
             if ino in failed:
-                self._member_failed(ino, failed[ino])
+                try:
+                    self._member_failed(ino, failed[ino])
+                except sqlite3.Error as error:
+                    self._mistaken([ino], error)
             else:
                 self._well()
                 self._put_off(ino, 0)
@@ -423,6 +426,8 @@ class Replicator:
     def _go_alone(self, batch: list[Member], error: DropboxError) -> None:
         """Dropbox refuses the batch as such: its members are tried one by one."""
         kind = type(batch[0].call)
+        if error.doubt:
+            self._steps.doubt()
         if refused_route(error):
             log.warning("no more %s calls for many at once: %s", kind.__name__, error)
             self._no_batches.add(kind)

@@ -78,7 +78,8 @@ class Steps:
         self._attributes = attributes
         self._committing: set[int] = set()
         # Calls of a daemon that was killed.
-        self._feed_wanted = journal.sent.any()
+        self._wanted = int(journal.sent.any())
+        self._seen = 0
 
     def is_committing(self, ino: int) -> bool:
         """Whether a commit of the inode is under way: its row must stay until the reply."""
@@ -86,7 +87,11 @@ class Steps:
 
     def doubt(self) -> None:
         """A call may have been carried out though it failed: the feed will tell."""
-        self._feed_wanted = True
+        self._wanted += 1
+
+    @property
+    def _feed_wanted(self) -> bool:
+        return self._seen < self._wanted
 
     # ---- The turn ----
 
@@ -94,7 +99,7 @@ class Steps:
     async def turn(self, members: Sequence[Member]) -> AsyncIterator[list[Member]]:
         """The members whose call still is what it was, in the moment in which it may be made."""
         if any(self._feed_comes_first(member) for member in members):
-            self._feed_wanted = True
+            self.doubt()
         while True:
             if self._feed_wanted:
                 await self._see_the_feed()
@@ -119,12 +124,13 @@ class Steps:
         return False
 
     async def _see_the_feed(self) -> None:
-        self._feed_wanted = False
+        # Wanted until it has been seen: who comes meanwhile waits as well.
+        wanted = self._wanted
         with trio.move_on_after(FEED_PATIENCE) as waiting:
             await self._catch_up()
         if waiting.cancelled_caught:
-            self._feed_wanted = True
             raise ChangedMeanwhileError("the feed has to come first")
+        self._seen = max(self._seen, wanted)
 
     def _still_next(self, member: Member) -> Member | None:
         """The member, unless the decision has changed while we waited for the turn.
@@ -251,7 +257,8 @@ class Steps:
         )
         # Every file below a moved folder has a new revision, which only the feed tells: what is
         # sent from there before would be made from a revision that is past.
-        self._feed_wanted = self._feed_wanted or with_folders
+        if with_folders:
+            self.doubt()
         return await self._place(
             (ino, parent, answer)
             for (ino, _), parent, answer in zip(calls, parents, answers, strict=True)
