@@ -16,6 +16,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -45,6 +46,11 @@ OPEN_TOO_LONG = 30.0
 FEW = 3
 """Files so few cost no more requests one by one than a batch has."""
 BODIES_AT_ONCE = 4
+SESSION_OF_NO_USE = (
+    "lookup_failed",
+    "concurrent_session_not_closed",
+    "concurrent_session_missing_data",
+)
 COPIED = 1024 * 1024
 """Bytes from which on a known content is copied. A copy has the time and the properties of nobody's
 wish, so they take a call more; less than this is sent in less time, with all that belongs to it."""
@@ -68,8 +74,9 @@ class Draft:
     session: SessionId | None = None
     call: plan.Upload | None = None
     """What is to be committed, as decided under the turn."""
-    parent: int = 0
+    parent: int | None = None
     name: str = ""
+    """Where it was when that was decided."""
     properties: PropertyGroup | None = None
     """The attributes that go with the commit; a copy takes none."""
 
@@ -81,7 +88,8 @@ class Draft:
     @property
     def is_current(self) -> bool:
         """Whether nothing was written since."""
-        return self.staged.generation == self.generation and not self.staged.writers
+        staged = self.staged
+        return staged.generation == self.generation and not staged.writers and not staged.retired
 
     @property
     def is_sent(self) -> bool:
@@ -128,8 +136,15 @@ class Uploads:
         staged = self._staging.begin(self._tree.get(ino))
         try:
             with staged.reading():
-                await self._uploader.fill(staged)
+                # Known from now on, so that another version that comes meanwhile is told from it.
                 self._staging.record(staged)
+                await self._uploader.fill(staged)
+                if staged.retired:
+                    raise ChangedMeanwhileError("it is not wanted any more")
+                await trio.to_thread.run_sync(staged.sync)
+                self._staging.record(staged)
+                # What Dropbox is about to lose must not be lost here by a power cut.
+                await trio.to_thread.run_sync(self._tree.database.sync)
         finally:
             self._staging.let_go(ino)
 
@@ -292,15 +307,17 @@ class Uploads:
             for member in current:
                 draft = wanted[member.ino]
                 if draft.is_current and isinstance(member.call, plan.Upload):
-                    draft.call = member.call
+                    inode = self._tree.get(draft.ino)
+                    draft.call, draft.name = member.call, inode.name
+                    draft.parent = inode.parent
                     if not (self._is_copy(draft) or draft.is_sent or draft.is_at_hand):
                         # Its source cannot be copied any more to where it is wanted.
                         draft.call = None
+            await self._steps.store([d for d in drafts if d.call is not None], self._about_to_send)
             for draft in drafts:
                 if draft.call is None:
                     failed[draft.ino] = ChangedMeanwhileError("changed while it was sent")
             ready = [draft for draft in drafts if draft.call is not None]
-            await self._steps.store(ready, self._about_to_send)
             for group in self._groups(ready):
                 answers = await self._answers(group)
                 await self._steps.store(
@@ -310,8 +327,10 @@ class Uploads:
 
     def _about_to_send(self, draft: Draft) -> None:
         inode = self._tree.get(draft.ino)
-        assert inode.parent is not None  # noqa: S101
-        draft.parent, draft.name = inode.parent, inode.name
+        if (inode.parent, inode.name) != (draft.parent, draft.name):
+            # A program has moved or removed it since the others were noted.
+            draft.call = None
+            return
         self._journal.sending(draft.ino, draft.digest)
         if not self._is_copy(draft):
             draft.properties = self._attributes.for_commit(draft.ino, draft.mtime_ns)
@@ -395,17 +414,23 @@ class Uploads:
             self._not_copied.add(draft.digest)
             failed[draft.ino] = ChangedMeanwhileError("its source has another content by now")
         current = same and draft.is_current
+        assert draft.parent is not None  # noqa: S101
         stale = self._journal.confirm_upload(
             draft.ino, answer, parent=draft.parent, name=draft.name, current=current
         )
         if draft.properties is not None:
             self._attributes.committed(draft.ino, answer, draft.properties, draft.mtime_ns)
+        # Where the answer cannot be stored, the bytes are still needed.
         if current:
-            self._staging.retire(draft.staged)
-            clean.append(draft)
+            self._tree.database.after_commit(partial(self._retire, draft, clean))
         else:
-            draft.staged.made_from(answer.rev, answer.content_hash, answer.size)
+            made_from = partial(draft.staged.made_from, answer.rev, answer.content_hash)
+            self._tree.database.after_commit(partial(made_from, answer.size))
         self._steps.effects(stale)
+
+    def _retire(self, draft: Draft, clean: list[Draft]) -> None:
+        self._staging.retire(draft.staged)
+        clean.append(draft)
 
     def _reason(self, draft: Draft, answer: Outcome) -> Exception:
         if not isinstance(answer, EndpointError):
@@ -419,7 +444,7 @@ class Uploads:
             return ChangedMeanwhileError(str(answer))
         if answer.has("content_hash_mismatch"):
             return ChangedMeanwhileError(str(answer))
-        if answer.has("lookup_failed"):
+        if any(answer.has(tag) for tag in SESSION_OF_NO_USE):
             if draft.size <= SMALL:
                 return ChangedMeanwhileError(str(answer))
             try:

@@ -1,0 +1,337 @@
+"""What programs do while contents are on their way: the real steps and uploads, over a fake.
+
+`Calls` is Dropbox as the tasks see it; a test says what happens in the moment of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from dbxfs.api.batches import Finish, Outcome, Part
+from dbxfs.api.client import Client, EndpointError, SessionId, Unreachable
+from dbxfs.core import plan
+from dbxfs.core.batching import Member
+from dbxfs.core.content_hash import BLOCK
+from dbxfs.core.model import FileEntry
+from dbxfs.store.blocks import BlockCache
+from dbxfs.store.sessions import Sessions
+from dbxfs.sync import uploader as uploading
+from dbxfs.sync.fetcher import Fetcher, Version
+from dbxfs.sync.steps import ChangedMeanwhileError, Outcomes, Steps
+from dbxfs.sync.switch import Switch
+from dbxfs.sync.uploader import Uploader
+from dbxfs.sync.uploads import Uploads
+from tests.fakes import FakeDropbox, entry_of, refusal
+from tests.store.mount import Mount
+
+MANY = 30
+"""More than are noted without a pause for programs."""
+
+
+class Calls:
+    """The client's calls for contents and deletions, over a `FakeDropbox`."""
+
+    def __init__(self, dropbox: FakeDropbox) -> None:
+        self.dropbox = dropbox
+        self.bytes: dict[str, bytearray] = {}
+        self.closed: set[str] = set()
+
+    async def session_start(self, *, concurrent: bool = False) -> SessionId:
+        await trio.lowlevel.checkpoint()
+        ident = f"session {len(self.bytes)}"
+        self.bytes[ident] = bytearray()
+        return SessionId(ident)
+
+    async def start_sessions(self, count: int) -> list[SessionId]:
+        return [await self.session_start() for _ in range(count)]
+
+    async def append_batch(
+        self, parts: Sequence[Part], chunks: bytes, content_hash: str
+    ) -> list[EndpointError | None]:
+        await trio.lowlevel.checkpoint()
+        at = 0
+        for part in parts:
+            self.bytes[part.session] += chunks[at : at + part.length]
+            at += part.length
+        return [None for _ in parts]
+
+    async def session_append(
+        self, session: str, offset: int, chunks: Any, *, size: int, content_hash: str, close: bool
+    ) -> None:
+        body = self.bytes[session]
+        body.extend(bytes(max(0, offset + size - len(body))))
+        at = offset
+        async for piece in chunks():
+            body[at : at + len(piece)] = piece
+            at += len(piece)
+        if close:
+            self.closed.add(session)
+
+    async def session_finish(
+        self, session: str, offset: int, path: str, *, mode: Any, **_: Any
+    ) -> FileEntry:
+        if session not in self.closed:
+            raise refusal("concurrent_session_not_closed")
+        node = self.dropbox.upload(path, bytes(self.bytes[session]), mode)
+        return cast(FileEntry, entry_of(node))
+
+    async def finish_batch(self, entries: Sequence[Finish]) -> list[Outcome]:
+        return [
+            entry_of(self.dropbox.upload(e.path, bytes(self.bytes[e.session]), e.mode))
+            for e in entries
+        ]
+
+    async def upload(
+        self, path: str, chunks: bytes, *, mode: Any, patience: float, **_: Any
+    ) -> FileEntry:
+        return cast(FileEntry, entry_of(self.dropbox.upload(path, chunks, mode)))
+
+    async def delete_batch(self, entries: Sequence[tuple[str, str | None]]) -> list[Outcome]:
+        raise NotImplementedError
+
+    async def delete(self, path: str, parent_rev: str | None, *, patience: float) -> Any:
+        return entry_of(self.dropbox.delete(path, parent_rev))
+
+
+class Reader:
+    """The fetcher's part in filling in what nobody wrote."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    async def read(self, version: Version, start: int, length: int, _: object) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.meanwhile()
+        return self._mount.dropbox.contents[version.rev][start : start + length]
+
+    def forget(self, reader: object) -> None:
+        """Nothing is kept."""
+
+
+class Sender:
+    """One mount with its steps and uploads."""
+
+    def __init__(self, mount: Mount, cache: BlockCache) -> None:
+        self.mount = mount
+        self.calls = Calls(mount.dropbox)
+        self.reader = Reader(mount)
+        client = cast(Client, self.calls)
+        switch = Switch(mount.database)
+        self.uploader = Uploader(
+            client, cast(Fetcher, self.reader), Sessions(mount.database), switch
+        )
+        self.caught_up: Callable[[], Any] = self._follow
+        self.steps = Steps(
+            client,
+            mount.tree,
+            mount.journal,
+            trio.Lock(),
+            mount._stale,
+            lambda: self.caught_up(),
+            mount.attributes,
+        )
+        self.uploads = Uploads(
+            client,
+            mount.tree,
+            mount.journal,
+            mount.staging,
+            self.uploader,
+            self.steps,
+            cache,
+            mount.attributes,
+        )
+        mount.tree.in_use = self.steps.is_committing
+
+    async def _follow(self) -> None:
+        self.mount.follow()
+
+    def member(self, ino: int) -> Member:
+        call = self.mount.step(ino)
+        assert not isinstance(call, plan.Done | plan.After | plan.Hold)
+        return Member(ino, call)
+
+    async def send(self, inos: Sequence[int]) -> Outcomes:
+        return await self.uploads.send([self.member(ino) for ino in inos])
+
+    async def carry_out(self, ino: int) -> Outcomes:
+        return await self.steps.carry_out([self.member(ino)])
+
+
+@pytest.fixture
+def sender(tmp_path: Path) -> Iterator[Sender]:
+    mount = Mount(tmp_path, FakeDropbox())
+    mount.follow()
+    (tmp_path / "cache").mkdir()
+    cache = BlockCache(tmp_path / "cache", 1 << 24)
+    yield Sender(mount, cache)
+    mount.tree.in_use = lambda ino: False
+    mount.check()
+    cache.close()
+    mount.close()
+
+
+def _meanwhile(sender: Sender, action: Callable[[], None]) -> None:
+    """Do something between the first notes of what is about to be sent and the last ones."""
+    note, noted = sender.mount.journal.sending, 0
+
+    def sending(ino: int, content_hash: str | None) -> None:
+        nonlocal noted
+        note(ino, content_hash)
+        noted += 1
+        if noted == 1:
+            sender.mount.database.after_commit(action)
+
+    sender.mount.journal.sending = sending  # type: ignore[method-assign]
+
+
+async def test_regression_renamed_while_a_large_batch_is_about_to_be_committed(
+    sender: Sender,
+) -> None:
+    mount = sender.mount
+    mount.write("/report", b"old")
+    mount.settle()
+    inos = [mount.write(f"/{number}.tmp", b"%d" % number) for number in range(MANY)]
+    _meanwhile(sender, lambda: mount.rename(f"/{MANY - 1}.tmp", "/report"))
+    await sender.send(inos)
+    mount.settle()
+    wanted: dict[str, bytes | None] = {f"/{n}.tmp": b"%d" % n for n in range(MANY - 1)}
+    wanted["/report"] = b"%d" % (MANY - 1)
+    assert mount.paths() == mount.dropbox.tree() == wanted
+
+
+async def test_regression_removed_while_a_large_batch_is_about_to_be_committed(
+    sender: Sender,
+) -> None:
+    mount = sender.mount
+    inos = [mount.write(f"/{number}", b"%d" % number) for number in range(MANY)]
+    _meanwhile(sender, lambda: void(mount.unlink(f"/{MANY - 1}")))
+    failed = await sender.send(inos)
+    assert not failed.keys() - inos[-1:], "the others have nothing to do with it"
+    mount.settle()
+    assert mount.paths() == mount.dropbox.tree() == {f"/{n}": b"%d" % n for n in range(MANY - 1)}
+
+
+def void(_: object) -> None:
+    """An action's result is not wanted."""
+
+
+async def test_regression_answers_that_could_not_be_stored_keep_their_bytes(
+    sender: Sender,
+) -> None:
+    mount = sender.mount
+    inos = [mount.write(f"/{number}", b"%d" % number) for number in range(4)]
+    confirm = mount.journal.confirm_upload
+
+    def full(ino: int, *args: Any, **kwargs: Any) -> Any:
+        if ino == inos[-1]:
+            raise OSError(28, "No space left on device")
+        return confirm(ino, *args, **kwargs)
+
+    mount.journal.confirm_upload = full  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="No space"):
+        await sender.send(inos)
+    mount.journal.confirm_upload = confirm  # type: ignore[method-assign]
+    mount.restart()
+    mount.settle()
+    assert mount.paths() == mount.dropbox.tree() == {f"/{n}": b"%d" % n for n in range(4)}
+
+
+async def test_regression_cut_to_what_was_sent_before_it_was_closed(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploading, "EARLY_PART", 2 * BLOCK)
+    mount = sender.mount
+    ino = mount.write("/growing", bytes(5 * BLOCK))
+    staged = mount.staging.get(ino)
+    assert staged is not None
+    await sender.uploader.send_early(staged)
+    staged.truncate(2 * BLOCK, mount.clock())
+    mount.staging.record(staged)
+    assert isinstance((await sender.send([ino]))[ino], ChangedMeanwhileError)
+    assert await sender.send([ino]) == {}
+    assert mount.dropbox.tree() == {"/growing": bytes(2 * BLOCK)}
+
+
+async def test_regression_changed_elsewhere_while_it_is_brought_here_to_stay(
+    sender: Sender,
+) -> None:
+    mount, dropbox = sender.mount, sender.mount.dropbox
+    dropbox.write("/f", b"first version")
+    mount.follow()
+    ino = mount.ino("/f")
+    mount.rename("/f", "/.~f")
+
+    def meanwhile() -> None:
+        dropbox.write("/f", b"theirs")
+        mount.follow()
+
+    sender.reader.meanwhile = meanwhile
+    await sender.uploads.bring(ino)
+    await sender.carry_out(ino)
+    mount.settle()
+    assert dropbox.tree() == {"/f": b"theirs"}
+    assert mount.paths() == {"/f": b"theirs", "/.~f": b"first version"}
+
+
+async def test_regression_deleted_revived_and_written_again_while_it_waited_for_its_turn(
+    sender: Sender,
+) -> None:
+    mount, dropbox = sender.mount, sender.mount.dropbox
+    dropbox.write("/f", b"first")
+    mount.follow()
+    ino = mount.write("/f", b"ours, soon deleted")
+
+    async def feed() -> None:
+        mount.unlink("/f")
+        dropbox.write("/f", b"theirs")
+        mount.follow()
+        mount.write("/f", b"ours, to stay")
+
+    sender.caught_up = feed
+    sender.steps.doubt()
+    assert isinstance((await sender.send([ino]))[ino], ChangedMeanwhileError)
+    sender.caught_up = sender._follow
+    mount.settle()
+    assert mount.paths() == dropbox.tree() == {"/f": b"ours, to stay"}
+
+
+async def test_regression_who_comes_while_the_feed_is_awaited_waits_for_it_too(
+    sender: Sender,
+) -> None:
+    mount = sender.mount
+    told = trio.Event()
+    sender.caught_up = told.wait
+    members = [sender.member(mount.write(name, b"")) for name in ("/a", "/b")]
+    began: list[int] = []
+
+    async def take_turn(member: Member) -> None:
+        async with sender.steps.turn([member]):
+            began.append(member.ino)
+
+    sender.steps.doubt()
+    async with trio.open_nursery() as nursery:
+        for member in members:
+            nursery.start_soon(take_turn, member)
+            await trio.testing.wait_all_tasks_blocked()
+        assert not began, "what is in doubt would be done twice"
+        told.set()
+    assert len(began) == 2
+
+
+async def test_a_feed_that_is_not_reached_stays_wanted(
+    sender: Sender, autojump_clock: trio.testing.MockClock
+) -> None:
+    member = sender.member(sender.mount.write("/a", b""))
+    sender.caught_up = trio.sleep_forever
+    sender.steps.doubt()
+    for _ in range(2):
+        with pytest.raises(ChangedMeanwhileError):
+            async with sender.steps.turn([member]):
+                raise Unreachable("it was not to come so far", doubt=True)
