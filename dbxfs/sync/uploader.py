@@ -80,6 +80,7 @@ class Uploader:
 
     async def fill(self, staged: StagedFile) -> None:
         """Bring in what nobody wrote from the version that it was made from."""
+        filled = False
         while missing := staged.missing(0, staged.size):
             if staged.from_rev is None:
                 raise ChangedMeanwhileError("staged content refers to a version that is unknown")
@@ -89,6 +90,10 @@ class Uploader:
             if not data:
                 raise ChangedMeanwhileError("the version that it was made from is shorter")
             await trio.to_thread.run_sync(staged.fill, start, data)
+            filled = True
+        if filled:
+            # The database may say soon that nothing is missing: after a power cut, too.
+            await trio.to_thread.run_sync(staged.sync)
         self._fetcher.forget(staged)
 
     async def send(self, staged: StagedFile, digests: list[bytes]) -> SessionId:
