@@ -400,7 +400,10 @@ class Replicator:
             self._mistaken(inos, error)
             return
         self._resized(trio.current_time() - began, failed)
+        busy = [ino for ino in inos if _is_busy(failed.get(ino))]
         for ino in inos:
+            if _is_busy(failed.get(ino)):
+                continue
             if ino in failed:
                 try:
                     self._member_failed(ino, failed[ino])
@@ -410,6 +413,9 @@ class Replicator:
                 self._well()
                 self._put_off(ino, 0)
             self._wake_waiters(ino)
+        if busy:
+            # One pause for all of them: Dropbox was busy once.
+            self._failed(busy, failed[busy[0]])
 
     async def _call(self, batch: list[Member]) -> Outcomes:
         if isinstance(batch[0].call, plan.Bring):
@@ -480,9 +486,6 @@ class Replicator:
 
     def _refused(self, ino: int, error: EndpointError) -> None:
         """Dropbox will not do this one: later, after the feed, or after a look by a person."""
-        if _is_busy(error):
-            self._failed([ino], error)
-            return
         self._hold_at_last(ino, error, passing=any(error.has(*tags) for tags in FEED_KNOWS))
 
     def _hold_at_last(self, ino: int, error: DropboxError, *, passing: bool) -> None:
@@ -501,7 +504,7 @@ class Replicator:
         self._put_off(ino, HELD_AGAIN)
         self._wake_waiters(ino)
 
-    def _failed(self, inos: Sequence[int], error: DropboxError) -> None:
+    def _failed(self, inos: Sequence[int], error: Exception) -> None:
         """Dropbox cannot be reached, or asks for patience: everything waits a while."""
         if getattr(error, "doubt", True):
             self._steps.doubt()
@@ -521,6 +524,6 @@ class Replicator:
         self._in_a_row, self.trouble = 0, None
 
 
-def _is_busy(error: Exception) -> bool:
+def _is_busy(error: Exception | None) -> bool:
     """Whether Dropbox was at work on another change."""
     return "too_many_write_operations" in getattr(error, "tags", ())

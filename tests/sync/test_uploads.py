@@ -23,6 +23,7 @@ from dbxfs.store.blocks import BlockCache
 from dbxfs.store.sessions import Sessions
 from dbxfs.sync import uploader as uploading
 from dbxfs.sync.fetcher import Fetcher, Version
+from dbxfs.sync.replicator import Replicator
 from dbxfs.sync.steps import ChangedMeanwhileError, Outcomes, Steps
 from dbxfs.sync.switch import Switch
 from dbxfs.sync.uploader import Uploader
@@ -148,6 +149,9 @@ class Sender:
             mount.attributes,
         )
         mount.tree.in_use = self.steps.is_committing
+        self.replicator = Replicator(
+            mount.tree, mount.journal, mount.staging, self.steps, self.uploads, switch
+        )
 
     async def _follow(self) -> None:
         self.mount.follow()
@@ -335,3 +339,20 @@ async def test_a_feed_that_is_not_reached_stays_wanted(
         with pytest.raises(ChangedMeanwhileError):
             async with sender.steps.turn([member]):
                 raise Unreachable("it was not to come so far", doubt=True)
+
+
+async def test_regression_many_that_met_a_busy_dropbox_make_one_pause(
+    sender: Sender, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount, replicator = sender.mount, sender.replicator
+    members = [sender.member(mount.write(f"/{number}", b"")) for number in range(MANY)]
+    busy = refusal("too_many_write_operations")
+
+    async def call(batch: list[Member]) -> Outcomes:
+        await trio.lowlevel.checkpoint()
+        return {member.ino: busy for member in batch[1:]}
+
+    monkeypatch.setattr(replicator, "_call", call)
+    await replicator._carry_out(members)
+    assert replicator._resume_at - trio.current_time() <= 0.5
+    assert replicator.trouble is not None
