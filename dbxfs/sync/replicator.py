@@ -21,7 +21,7 @@ import math
 import random
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -137,6 +137,8 @@ class Replicator:
         """What Dropbox takes one by one only."""
         self._size = batching.Size()
         self._burst = batching.Burst()
+        self._waiting = 0
+        """How many wait for something to be on Dropbox."""
         self._failures: dict[int, int] = {}
         self._in_a_row = 0
         self._resume_at = 0.0
@@ -167,7 +169,7 @@ class Replicator:
 
     def hurry(self) -> None:
         """Send everything now, also what was put off."""
-        self._resume_at, self._burst = 0.0, batching.Burst()
+        self._resume_at = 0.0
         for row in self._journal.rows():
             self._put_off(row.ino, 0)
 
@@ -184,23 +186,34 @@ class Replicator:
         self._staging.record_all()
         self._journal.forgive()
         self.hurry()
-        while self._journal.anything_to_send():
-            if self._switch.paused:
-                raise NotSentError(PAUSED, offline=True)
-            await self._progress.wait()
+        with self._awaited():
+            while self._journal.anything_to_send():
+                if self._switch.paused:
+                    raise NotSentError(PAUSED, offline=True)
+                await self._progress.wait()
 
     async def sent(self, ino: int) -> None:
         """Return when Dropbox has the inode as it is now; `NotSentError` when it refuses."""
-        self._burst = batching.Burst()
         self._put_off(ino, 0)
-        while (row := self._journal.row(ino)) is not None:
-            trouble = row.error or (PAUSED if self._switch.paused else self.trouble)
-            if trouble is None and not self.running:
-                trouble = "Dropbox has not answered yet"
-            if trouble is not None:
-                raise NotSentError(trouble, row.code, offline=row.error is None)
-            with trio.move_on_after(LOOK_AGAIN):
-                await self._progress.wait()
+        with self._awaited():
+            while (row := self._journal.row(ino)) is not None:
+                trouble = row.error or (PAUSED if self._switch.paused else self.trouble)
+                if trouble is None and not self.running:
+                    trouble = "Dropbox has not answered yet"
+                if trouble is not None:
+                    raise NotSentError(trouble, row.code, offline=row.error is None)
+                with trio.move_on_after(LOOK_AGAIN):
+                    await self._progress.wait()
+
+    @contextlib.contextmanager
+    def _awaited(self) -> Iterator[None]:
+        """While it lasts, somebody waits for Dropbox to have it: no burst is waited out."""
+        self._waiting += 1
+        self._wake.set()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     async def run(self) -> None:
         """Work for ever."""
@@ -225,7 +238,7 @@ class Replicator:
         """When what is due may be worked on."""
         if self._switch.paused:
             return math.inf
-        return max(self._resume_at, self._burst.opens())
+        return self._resume_at if self._waiting else max(self._resume_at, self._burst.opens())
 
     def _put_off(self, ino: int, seconds: float) -> None:
         self._agenda.put(ino, trio.current_time() + seconds)

@@ -45,6 +45,8 @@ OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
 FEW = 3
 """Files so few cost no more requests one by one than a batch has."""
+LITTLE = 256 * 1024
+"""Bytes that may go with the commit itself, while the feed waits for its turn."""
 BODIES_AT_ONCE = 4
 SESSION_OF_NO_USE = (
     "lookup_failed",
@@ -244,7 +246,8 @@ class Uploads:
             if draft.size > SMALL:
                 draft.session = await self._uploader.send(draft.staged, draft.digests)
         small = [draft for draft in drafts if draft.size <= SMALL]
-        if len(small) < FEW or not self._batched:
+        little = len(small) < FEW and sum(draft.size for draft in small) <= LITTLE
+        if little or not self._batched:
             return
         try:
             await self._send_together(small, failed)
