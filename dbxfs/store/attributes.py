@@ -125,9 +125,11 @@ def restored(inode: Inode, *, setuid: bool = False) -> dict[str, object]:
 
 def _that_count(found: Attributes, is_folder: bool, setuid: bool) -> Attributes:
     """Without what is neither sent nor taken."""
+    if not setuid:
+        found = core.without_setuid(found)
     if is_folder and found.mode == core.PLAIN_FOLDER_MODE:
         found = msgspec.structs.replace(found, mode=None)
-    return found if setuid else core.without_setuid(found)
+    return found
 
 
 def _from(
