@@ -6,21 +6,30 @@ the conformance suite write down together what they provoked, and its last test 
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    import pytest
+    from xdist.remote import Producer
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-CONFORMANCE = Path(__file__).parent / "conformance"
+CONFORMANCE = "tests/conformance/"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names the group of each test, before it is asked for."""
-    for item in items:
-        together = CONFORMANCE if CONFORMANCE in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together)))
+class ByFile(LoadScopeScheduling):
+    """Keeps together what belongs together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return CONFORMANCE if path.startswith(CONFORMANCE) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """How tests are shared out to the processes."""
+    return ByFile(config, log)

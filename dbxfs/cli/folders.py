@@ -23,7 +23,7 @@ from .options import MountOptions
 
 ENDING = 20.0
 """Seconds that a daemon may take to end when its mount has gone."""
-NOTICED = 1.0
+NOTICED = 4.0
 """Seconds that it may take to notice that its mount has gone."""
 LOOK_AGAIN = 0.05
 

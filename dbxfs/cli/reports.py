@@ -52,7 +52,6 @@ async def progress(services: Services) -> dict[str, Any]:
     """How much is still to be sent, and whether it can be."""
     backlog = await trio.to_thread.run_sync(services.tree.database.backlog)
     uploads = services.uploader.progress.values()
-    upload = max(uploads, key=lambda upload: upload.size, default=None)
     trouble = services.feed.trouble or services.replicator.trouble
     return {
         "online": trouble is None,
@@ -62,14 +61,19 @@ async def progress(services: Services) -> dict[str, Any]:
         "held": backlog.held,
         "local": backlog.local,
         "bytes": max(0, backlog.size - sum(upload.sent for upload in uploads)),
-        "uploading": None
-        if upload is None
-        else {
-            "path": services.tree.shown_path(upload.ino),
-            "sent": upload.sent,
-            "size": upload.size,
-        },
+        "uploading": _uploading(services),
     }
+
+
+def _uploading(services: Services) -> dict[str, Any] | None:
+    """The largest file that is on its way; of small ones any, as they go in no time."""
+    upload = max(services.uploader.progress.values(), key=lambda one: one.size, default=None)
+    ino = services.replicator.sending() if upload is None else upload.ino
+    inode = None if ino is None else services.tree.find(ino)
+    if inode is None:
+        return None
+    sent, size = (0, inode.size) if upload is None else (upload.sent, upload.size)
+    return {"path": services.tree.shown_path(inode.ino), "sent": sent, "size": size}
 
 
 def errors(services: Services) -> list[dict[str, str]]:

@@ -162,6 +162,10 @@ class Replicator:
         """Whether the inode's content is on its way."""
         return ino in self._busy
 
+    def sending(self) -> int | None:
+        """An inode whose content is on its way, where there is one."""
+        return next(iter(self._busy), None)
+
     def switched(self) -> None:
         """Sending was paused, or goes on."""
         self._wake.set()
