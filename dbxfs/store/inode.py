@@ -92,5 +92,21 @@ class Attributes(msgspec.Struct, frozen=True):
     ino: int
 
 
-Effect = Entry | Content | Attributes
+Place = tuple[int, str]
+"""A folder's inode number, and a name in it."""
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """An inode came (from nowhere), went (to nowhere) or moved, for those who watch folders.
+
+    What the kernel has to drop is told by effects of their own.
+    """
+
+    ino: int
+    folder: bool
+    source: Place | None
+    target: Place | None
+
+
+Effect = Entry | Content | Attributes | Moved
 """What a change that came from Dropbox makes stale in the kernel."""

@@ -35,6 +35,7 @@ from dbxfs.core.names import fold
 from . import attributes
 from . import inode as effects
 from .inode import FILE, FOLDER, ROOT_INO, Effect, Inode
+from .moves import Moves
 from .places import BasePlaces
 from .sent import Sent
 from .tree import Tree
@@ -68,6 +69,7 @@ class RemoteChanges:
         self._quiet = False
         self._depth = tree.root.count("/")
         self._places = BasePlaces(tree)
+        self._moves = Moves(tree)
 
     # ---- The feed's position ----
 
@@ -616,8 +618,10 @@ class RemoteChanges:
     @contextlib.contextmanager
     def _change(self) -> Iterator[None]:
         self._effects, self._touched, self._folders = [], set(), {}
+        # What is listed for the first time was always there.
+        noted = contextlib.nullcontext() if self._quiet else self._moves.noted()
         try:
-            with self._database.transaction():
+            with self._database.transaction(), noted:
                 yield
                 now = self._tree.clock()
                 for ino in self._touched - self._timed:
@@ -634,7 +638,8 @@ class RemoteChanges:
 
     def _take_effects(self) -> list[Effect]:
         taken, self._effects = self._effects, []
-        return [self._as_move_where_it_lives_on(effect) for effect in taken]
+        stale = [self._as_move_where_it_lives_on(effect) for effect in taken]
+        return [*stale, *self._moves.take()]
 
     def _as_move_where_it_lives_on(self, effect: Effect) -> Effect:
         """The kernel buries what it is told is deleted, also for who has it open.

@@ -63,6 +63,8 @@ class Tree:
         self.hold_content: Callable[[Inode], None] = lambda inode: None
         self.on_rebase: Callable[[int, Rev | None, Rev], None] = lambda ino, old, new: None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_place: Callable[[int, Inode | None], None] = lambda ino, before: None
+        """Told of an inode that gets another place, with what it was before."""
         self.setuid = False
         """Whether set-uid and set-gid bits are sent to Dropbox and taken from it."""
         self._hot: OrderedDict[int, Inode] = OrderedDict()
@@ -412,11 +414,14 @@ class Tree:
             *columns.values(),
         )
         assert cursor.lastrowid is not None  # noqa: S101
+        self.on_place(cursor.lastrowid, None)
         self.on_change()
         return cursor.lastrowid
 
     def update(self, ino: int, **columns: object) -> None:
         """Change columns of a row."""
+        if "parent" in columns or "name" in columns:
+            self.on_place(ino, self.find(ino))
         self._hot.pop(ino, None)
         names = ", ".join(f"{name} = ?" for name in columns)
         self.database.execute(
@@ -428,6 +433,7 @@ class Tree:
 
     def delete(self, ino: int) -> None:
         """Remove a row and all that hangs on it."""
+        self.on_place(ino, self.find(ino))
         self._hot.pop(ino, None)
         self.on_delete(ino)
         for table in ("session", "staging", "journal", "sent", "pin", "inode"):
