@@ -31,8 +31,11 @@ from dbxfs.api.errors import DropboxError
 from dbxfs.api.settings import Settings
 from dbxfs.core.model import Account
 from dbxfs.fs.context import Context, Shown
+from dbxfs.fs.echo import Echo
+from dbxfs.fs.facts import TreeFacts
 from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
+from dbxfs.fs.replaying import Replaying
 from dbxfs.store.blocks import BLOCK
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError, is_damage
 from dbxfs.store.inode import Effect
@@ -59,6 +62,7 @@ from dbxfs.sync.uploader import Uploader
 from dbxfs.sync.uploads import Uploads
 
 from .folders import Folders, locked, registered
+from .mountinfo import mounted_device, place
 from .options import MountOptions
 from .socket import serve_commands
 
@@ -228,7 +232,7 @@ async def _serve(
             client,
             changes,
             turn,
-            kernel.stale,
+            lambda effects: echo.tell(effects),
             partial(_connected, nursery, replicator, pinner),
             account=database.get_meta("account") or "",
             root=options.folder,
@@ -250,8 +254,10 @@ async def _serve(
             holdings=holdings,
             uploading=replicator.is_sending,
             exports=Exports(client, folders.cache),
+            replaying=Replaying(),
             on_dropbox=replicator.sent if options.sync_remote else None,
         )
+        echo = _echo(options, context)
         services = Services(
             options,
             folders,
@@ -279,6 +285,8 @@ async def _serve(
             _mount(options, Operations(context))
             try:
                 kernel.start()
+                if options.inotify != "never" and "ro" not in options.kernel:
+                    echo.start(mounted_device(place(options.mountpoint)) or 0)
                 nursery.start_soon(feed.run)
                 nursery.start_soon(_keep_up, database)
                 nursery.start_soon(space.run)
@@ -289,12 +297,25 @@ async def _serve(
                     await _serve_kernel(options, signals, ready)
             finally:
                 folders.socket.unlink(missing_ok=True)
+                echo.stop()
                 kernel.stop()
                 pyfuse3.close(unmount=True)
+                echo.unmounted()
                 staging.record_all()
                 with trio.move_on_after(LAST_ANSWERS, shield=True):
                     await fetcher.keep()
         nursery.cancel_scope.cancel()
+
+
+def _echo(options: MountOptions, context: Context) -> Echo:
+    """What tells watchers of changes made elsewhere."""
+    return Echo(
+        context.kernel,
+        TreeFacts(context),
+        context.replaying,
+        options.mountpoint,
+        always=options.inotify == "always",
+    )
 
 
 def _shown(options: MountOptions) -> Shown:

@@ -38,12 +38,28 @@ def place(mountpoint: Path) -> Path:
 
 def mounted_type(real: Path, table: Path = _TABLE) -> str | None:
     """The type of what is mounted at a real path, the uppermost where there are several."""
+    found = _uppermost(real, table)
+    return None if found is None else found[1][0].decode(errors="replace")
+
+
+def mounted_device(real: Path, table: Path = _TABLE) -> int | None:
+    """The device number, as stat(2) would give it, of what is mounted at a real path."""
+    found = _uppermost(real, table)
+    if found is None:
+        return None
+    major, _, minor = found[0][2].partition(b":")
+    return os.makedev(int(major), int(minor))
+
+
+def _uppermost(real: Path, table: Path) -> tuple[list[bytes], list[bytes]] | None:
+    """The fields of its line before and after the separator."""
     wanted = os.fsencode(real)
     found = None
     for line in table.read_bytes().splitlines():
         before, separator, after = line.partition(b" - ")
-        if separator and _plain(before.split(b" ")[4]) == wanted:
-            found = after.split(b" ")[0].decode(errors="replace")
+        fields = before.split(b" ")
+        if separator and _plain(fields[4]) == wanted:
+            found = fields, after.split(b" ")
     return found
 
 

@@ -44,6 +44,7 @@ VALUED = {
     "dmask": "077",
     "umask": "077",
     "sync": "remote",
+    "inotify": "always",
 }
 """Our own options, each with a value that it may have."""
 
@@ -85,6 +86,8 @@ class MountOptions:
     """Bytes a second that contents may take; None: what the link has."""
     download_limit: int | None = None
     sync_remote: bool = False
+    inotify: str = "auto"
+    """Whether watchers are told of changes made elsewhere: auto, always, never."""
     export_extension: bool = False
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
@@ -198,6 +201,10 @@ def _own_option(option: str, name: str, value: str) -> dict[str, object]:
         case "umask":
             mask = _number(option, value, 8)
             return {"fmask": mask, "dmask": mask}
+        case "inotify":
+            if value not in ("auto", "always", "never"):
+                raise UsageError(f"{option!r}: inotify is auto, always or never")
+            return {name: value}
         case _ if value in ("remote", "local"):
             return {"sync_remote": value == "remote"}
         case _:

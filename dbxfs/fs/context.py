@@ -17,6 +17,7 @@ from dbxfs.sync.holdings import Holdings
 from dbxfs.sync.siblings import Siblings
 
 from .kernel import Kernel
+from .replaying import Replaying
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +55,7 @@ class Context:
     pins: Pins
     holdings: Holdings
     exports: Exports
+    replaying: Replaying
+    """What is told to watchers at the moment."""
     on_dropbox: Callable[[int], Awaitable[None]] | None = None
     """With `sync=remote`: returns when Dropbox has the inode, raises what it refused."""

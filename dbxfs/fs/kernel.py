@@ -17,7 +17,7 @@ import errno
 import logging
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyfuse3
 
@@ -44,7 +44,7 @@ class Kernel:
         self._missed: dict[int, dict[str, set[str]]] = {}
         self._remembered = 0
         self._stopped = False
-        self._queue: queue.SimpleQueue[Effect | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Effect | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._invalidate_all, name="invalidate", daemon=True)
 
     def start(self) -> None:
@@ -154,6 +154,21 @@ class Kernel:
                 case Content(ino=ino) | Attributes(ino=ino) if self._holds(ino):
                     self._queue.put(effect)
 
+    def drop(self, parent: int, name: str) -> None:
+        """Drop one entry, in whichever thread; blocks while a request is under way in the folder.
+
+        Raises OSError when the kernel refuses.
+        """
+        try:
+            self._invalidate(Entry(parent, name))
+        except OSError as error:
+            if error.errno not in _HARMLESS:
+                raise
+
+    def then(self, do: Callable[[], None]) -> None:
+        """Call it in the thread when all that is stale by now has been dropped."""
+        self._queue.put(do)
+
     def _holds(self, ino: int) -> bool:
         return ino == ROOT_INO or self.in_use(ino)
 
@@ -167,7 +182,10 @@ class Kernel:
     def _invalidate_all(self) -> None:
         while (effect := self._queue.get()) is not None and not self._stopped:
             try:
-                self._invalidate(effect)
+                if callable(effect):
+                    effect()
+                else:
+                    self._invalidate(effect)
             except OSError as error:
                 if error.errno not in _HARMLESS:
                     log.warning("the kernel refused to drop %s: %s", effect, error)

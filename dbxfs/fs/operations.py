@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from .attributes import AttributeHandlers
 from .context import Context
-from .files import FileHandlers
-from .links import LinkHandlers
-from .xattrs import XattrHandlers
+from .replayed import ReplayHandlers
 
 
-class Operations(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandlers):
+class Operations(ReplayHandlers):
     """The file system that is given to pyfuse3."""
 
     supports_dot_lookup = True

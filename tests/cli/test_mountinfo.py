@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from dbxfs.cli.mountinfo import mounted_type, place
+from dbxfs.cli.mountinfo import mounted_device, mounted_type, place
 
 TABLE = r"""
 22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
@@ -41,6 +42,11 @@ def test_the_uppermost_mount_is_found(table: Path, where: str, found: str | None
 def test_the_real_table_can_be_read() -> None:
     assert mounted_type(Path("/proc")) == "proc"
     assert mounted_type(Path("/proc/self")) is None
+
+
+def test_the_device_of_a_mount_is_the_one_that_stat_gives() -> None:
+    assert mounted_device(Path("/proc")) == os.stat("/proc").st_dev
+    assert mounted_device(Path("/proc/self")) is None
 
 
 def test_links_lead_to_the_mount_point(tmp_path: Path) -> None:
