@@ -11,6 +11,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +24,10 @@ from .socket import NoAnswerError, ask
 
 FAILURE = 32
 END_TIMEOUT = 10.0
+BUSY_FOR = 1.0
+"""Seconds in which what is busy may become free: who watches the mount is just being told of what
+came from Dropbox last."""
+AGAIN_AFTER = 0.03
 
 
 def unmount(mountpoint: Path, *, now: bool) -> None:
@@ -54,9 +59,16 @@ def _unmount(real: Path, *, now: bool) -> None:
             click.echo(f"umount.dbxfs: {error}; unmounting without waiting", err=True)
         except KeyboardInterrupt:
             click.echo("\nunmounting now; the rest is sent at the next mount", err=True)
-    done = subprocess.run([*unmount_command(), real], check=False, capture_output=True, text=True)
+    command = [*unmount_command(), str(real)]
+    deadline = time.monotonic() + BUSY_FOR
+    while (done := _run(command)).returncode and time.monotonic() < deadline:
+        time.sleep(AGAIN_AFTER)
     if done.returncode:
         raise click.ClickException(done.stderr.strip() or f"{real} cannot be unmounted")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def wait_until_synced(mountpoint: Path) -> None:
