@@ -218,7 +218,7 @@ async def _serve(
             tree,
             journal,
             turn,
-            kernel.stale,
+            lambda effects: echo.tell(effects),
             catch_up=lambda: feed.catch_up(),
             attributes=attributes,
         )

@@ -19,6 +19,7 @@ from dbxfs.core.ranges import Ranges
 from . import attributes
 from . import inode as effects
 from .inode import FILE, ROOT_INO, Effect, Inode
+from .moves import Moves
 from .remote import LIMBO, NO_BASE
 from .sent import Sent
 from .tree import Tree
@@ -43,6 +44,7 @@ class Journal:
         self._tree = tree
         self._database = tree.database
         self.sent = Sent(tree)
+        self._moves = Moves(tree)
 
     # ---- Questions ----
 
@@ -262,7 +264,7 @@ class Journal:
         is from now on made from this commit. Gives what the kernel has to drop.
         """
         changed: list[Effect] = []
-        with self._database.transaction():
+        with self._database.transaction(), self._moves.noted():
             inode = self._tree.get(ino)
             self._release_identity(entry, ino)
             parted = inode.id is not None and inode.id != entry.id
@@ -288,7 +290,7 @@ class Journal:
                     entry.size,
                     ino,
                 )
-        return changed
+        return [*changed, *self._moves.take()]
 
     def confirm_delete(self, ino: int) -> None:
         """Dropbox no longer has it, nor anything below."""
@@ -307,16 +309,18 @@ class Journal:
 
         Where a version of it is kept here only, the two go separate ways.
         """
-        with self._database.transaction():
+        with self._database.transaction(), self._moves.noted():
             inode = self._tree.get(ino)
             if inode.parent is not None:
                 self._tree.update(ino, **NO_BASE)
-                return self._restore_base(inode)
-            # What was written before the deletion went with it.
-            self._tree.on_delete(ino)
-            made = self._tree.revive(ino)
-        entries = [effects.Entry(parent, name, 0) for parent, name in made]
-        return [*entries, effects.Content(ino)]
+                changed = self._restore_base(inode)
+            else:
+                # What was written before the deletion went with it.
+                self._tree.on_delete(ino)
+                made = self._tree.revive(ino)
+                changed = [effects.Entry(parent, name, 0) for parent, name in made]
+                changed.append(effects.Content(ino))
+        return [*changed, *self._moves.take()]
 
     def confirm_attributes(self, ino: int, fields: Mapping[str, str]) -> None:
         """Dropbox keeps these fields of our property group with the inode now."""

@@ -241,6 +241,19 @@ def test_what_programs_do_here_is_told_once(warm: Mounted) -> None:
         ]
 
 
+def test_a_conflicted_copy_is_told_as_a_rename_and_a_new_file(warm: Mounted) -> None:
+    with watching(warm.path) as watcher:
+        warm.dbxfs("pause", str(warm.path))
+        (warm.path / "a.txt").write_text("mine")
+        warm.server.edit([write("/a.txt", "theirs")])
+        warm.dbxfs("resume", str(warm.path))
+        warm.sync()
+        (copy,) = [name for name in os.listdir(warm.path) if "conflicted copy" in name]
+        watcher.told("MOVED_FROM a.txt", f"MOVED_TO {copy}", "CREATE a.txt", "CLOSE_WRITE a.txt")
+        assert (warm.path / copy).read_text() == "mine"
+        assert (warm.path / "a.txt").read_text() == "theirs"
+
+
 def players(mounted: Mounted) -> list[int]:
     """The processes that the daemon has started to tell watchers."""
     found = []
