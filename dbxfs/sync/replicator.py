@@ -306,7 +306,9 @@ class Replicator:
             who, step = ino, plan.next_step(self._journal.facts(ino))
             if isinstance(step, plan.After) and step.ino in (*chain, ino):
                 self._waiters.setdefault(step.ino, set()).add(ino)
-                who, step = self._break_circle([*chain, ino])
+                # Who only waits for the circle is not in it.
+                circle = [*chain, ino]
+                who, step = self._break_circle(circle[circle.index(step.ino) :])
             if not isinstance(step, plan.After):
                 self._take_up(who, step)
                 break

@@ -12,6 +12,7 @@ import pytest
 from dbxfs.fs.kernel import Kernel
 from dbxfs.store.inode import ROOT_INO, Entry
 
+from .agreement import difference, local_tree, remote_tree
 from .mounted import Mounted, eventually
 
 
@@ -147,3 +148,22 @@ def test_regression_a_folder_and_what_is_in_it_change_places(mounted: Mounted) -
     x.rename(a / "b")
     assert mounted.sync() == []
     assert mounted.server.paths() == ["/a", "/a/b", "/a/file"]
+
+
+def test_regression_who_waits_for_a_circle_of_names_is_not_moved_out_of_its_way(
+    mounted: Mounted,
+) -> None:
+    """A new folder takes the name of one that goes into it; a third one only follows."""
+    top = mounted.path
+    for name in ("b", "e"):
+        (top / name).mkdir()
+        (top / name / "file").write_text(name)
+    mounted.sync()
+    (top / "b").rename(top / "aside")
+    (top / "b" / "d").mkdir(parents=True)
+    (top / "e").rename(top / "b" / "d" / "a")
+    (top / "aside").rename(top / "b" / "d" / "b")
+    assert mounted.sync() == []
+    assert difference(local_tree(mounted.path), remote_tree(mounted.server)) == []
+    assert (top / "b" / "d" / "a" / "file").read_text() == "e"
+    assert (top / "b" / "d" / "b" / "file").read_text() == "b"
