@@ -159,9 +159,11 @@ def test_regression_who_waits_for_a_circle_of_names_is_not_moved_out_of_its_way(
         (top / name).mkdir()
         (top / name / "file").write_text(name)
     mounted.sync()
+    # First, so that it is looked at first.
+    (top / "e").rename(top / "early")
     (top / "b").rename(top / "aside")
     (top / "b" / "d").mkdir(parents=True)
-    (top / "e").rename(top / "b" / "d" / "a")
+    (top / "early").rename(top / "b" / "d" / "a")
     (top / "aside").rename(top / "b" / "d" / "b")
     assert mounted.sync() == []
     assert difference(local_tree(mounted.path), remote_tree(mounted.server)) == []
