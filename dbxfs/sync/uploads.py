@@ -41,6 +41,9 @@ from .uploader import Uploader, block_digests, first_of
 
 log = logging.getLogger(__name__)
 
+EARLY = 10.0
+"""Seconds after which a file that is still written is begun with. What is written faster may turn
+out to be a copy of what Dropbox has, of which nothing need be sent."""
 OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
 FEW = 3
@@ -188,7 +191,7 @@ class Uploads:
         if staged is None:
             raise ChangedMeanwhileError("its staged content is gone")
         if staged.dirty:
-            if not self._open_too_long(ino):
+            if not self._is_older(ino, OPEN_TOO_LONG):
                 raise ChangedMeanwhileError("a program is writing to it")
             self._staging.record(staged)
         try:
@@ -200,14 +203,15 @@ class Uploads:
     async def _send_early(self, ino: int) -> None:
         """Begin with a large file that a program is still writing."""
         staged = self._staging.peek(ino)
-        if staged is not None and staged.dirty:
+        if staged is not None and staged.dirty and self._is_older(ino, EARLY):
             with staged.reading():
                 await self._uploader.send_early(staged)
 
-    def _open_too_long(self, ino: int) -> bool:
+    def _is_older(self, ino: int, seconds: float) -> bool:
+        """Whether the inode has been pending for so long."""
         row = self._journal.row(ino)
         age = 0 if row is None else self._tree.clock() - row.since_ns
-        return age > OPEN_TOO_LONG * 1_000_000_000
+        return age > seconds * 1_000_000_000
 
     async def _fill(self, drafts: Sequence[Draft], failed: Outcomes) -> list[Draft]:
         filled = []
