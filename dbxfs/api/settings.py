@@ -49,7 +49,7 @@ class Settings:
     call_timeout: float = 120.0
     """The longest that one attempt of a call without contents may take in all."""
     metadata_limit: int = 8
-    download_limit: int = 16
+    download_limit: int = 20
     append_limit: int = 8
     upload_rate: int | None = None
     """Bytes a second that contents may take, all together; None: what the link has."""
