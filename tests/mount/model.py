@@ -242,9 +242,7 @@ class Reference:
         assert not node.children, f"the mount has removed {path}, which is not empty"
 
     def rename(self, source: str, target: str) -> None:
-        """It was renamed; in another spelling of its own name it stays, the kernel sees to that."""
-        if fold(source) == fold(target):
-            return
+        """It was renamed, maybe only to another spelling of its name."""
         children, name = self._place(source)
         assert fold(name) in children, f"the mount has renamed {source}, which is not there"
         node = children.pop(fold(name))
