@@ -19,6 +19,7 @@ import trio
 from dbxfs.core.model import RemotePath
 from dbxfs.store.inode import Content, Inode
 from dbxfs.store.staged import StagedFile
+from dbxfs.store.tree import TreeError
 from dbxfs.sync.exports import Exported
 from dbxfs.sync.fetcher import Version
 
@@ -108,12 +109,14 @@ class FileHandlers(FolderHandlers):
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """open(2) with O_CREAT of a name that is not there, as far as the kernel knows."""
-        await self._known(parent_inode)
-        if not flags & os.O_EXCL and self.context.tree.child(parent_inode, self._name(name)):
+        try:
+            inode = await self._create(parent_inode, name, mode, ctx)
+        except TreeError as error:
+            if error.errno != errno.EEXIST or flags & os.O_EXCL:
+                raise
             # It has come meanwhile, or under another spelling: to be looked up and then opened,
             # with all that the kernel checks then.
-            raise pyfuse3.FUSEError(errno.ESTALE)
-        inode = await self._create(parent_inode, name, mode, ctx)
+            raise pyfuse3.FUSEError(errno.ESTALE) from None
         return self._open(inode, flags, changed=True), self._given(inode)
 
     @errnos
@@ -143,7 +146,7 @@ class FileHandlers(FolderHandlers):
         with context.tree.database.transaction():
             bits = mode & ~ctx.umask & 0o7777
             inode = context.tree.create_file(parent, text, bits, owner=owner)
-            context.staging.record(context.staging.begin(inode))
+            context.staging.create(inode)
         context.kernel.changed_here(parent, text)
         return context.tree.get(inode.ino)
 

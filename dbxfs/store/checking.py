@@ -293,7 +293,7 @@ class StoreCheck:
         if held.end > size:
             return Rule.STAGING_RANGES, f"written to {held.end}, the file ends at {size}"
         try:
-            there = (self._staging / file).stat().st_size
+            there = (self._staging / file).stat().st_size if held else 0
         except OSError as error:
             return Rule.STAGING_GONE, error.strerror or str(error)
         if there < held.end:

@@ -23,7 +23,7 @@ from . import schema
 
 log = logging.getLogger(__name__)
 
-WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
+WAL_CHECKPOINT_BYTES = 16 * 1024 * 1024
 
 
 class DatabaseDamagedError(Exception):

@@ -171,7 +171,7 @@ def mend_staging(tree: Tree, staging: Staging, folder: Path, recovered: Path) ->
             written = Ranges.from_bytes(extents)
         except (ValueError, TypeError):  # a database that was damaged
             written = Ranges([(0, there + 1)])
-        if inode is None or (path.exists() and there >= written.end):
+        if inode is None or there >= written.end:
             continue
         name = tree.shown_path(ino)
         if inode.rev is not None:

@@ -195,9 +195,9 @@ class RemoteChanges:
                 self._delete(inode)
             return
         if self._is_superseded(entry):
-            self._database.execute(
-                "UPDATE inode SET seen = ? WHERE id = ? AND seen >= 0", self._epoch, entry.id
-            )
+            seen = self._tree.select_one("id = ? AND seen >= 0", entry.id)
+            if seen is not None:
+                self._tree.update(seen.ino, seen=self._epoch)
             self._follow_attributes_alone(entry)
             return
         parent, key = self._place_of(entry.path)

@@ -1,8 +1,9 @@
 """The staged content of one inode: a sparse file, and the facts about it while it is open.
 
-It holds the ranges that were written (`extents`); below `base_limit` the version that it was made
-from shows through where nothing was written; everything else up to the size is zeros. So the
-first write to a large file moves no bytes, and one that is rewritten whole never does.
+The file holds the ranges that were written (`extents`), and is made by the first of them; below
+`base_limit` the version that it was made from shows through where nothing was written; everything
+else up to the size is zeros. So the first write to a large file moves no bytes, and one that is
+rewritten whole never does.
 
 `generation` counts the changes, so that an upload can tell whether what it sent is still what is
 there; therefore there must be but one of it for an inode while anybody uses it (`staging`).
@@ -90,8 +91,9 @@ class StagedFile:
         self._users = 0
         self._bytes = threading.Lock()
         self._facts = threading.Lock()
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = -1
+        if self.extents:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     @property
     def dirty(self) -> bool:
@@ -112,6 +114,7 @@ class StagedFile:
         view = memoryview(data)
         end = offset + len(view)
         with self._bytes:
+            self._make()
             self._check_room(len(view))
             self._put(offset, view)
             with self._facts:
@@ -124,6 +127,7 @@ class StagedFile:
         """Put bytes of the version it was made from where nothing was written meanwhile. Blocks."""
         view = memoryview(data)
         with self._bytes:
+            self._make()
             for start, end in self.missing(offset, offset + len(view)):
                 self._put(start, view[start - offset : end - offset])
                 with self._facts:
@@ -132,13 +136,14 @@ class StagedFile:
     def read(self, offset: int, length: int) -> bytes:
         """The bytes as staged, zeros where there are none. Blocks."""
         length = max(0, min(length, self.size - offset))
-        data = os.pread(self._descriptor, length, offset)
+        data = b"" if self._descriptor < 0 else os.pread(self._descriptor, length, offset)
         return data + bytes(length - len(data))
 
     def truncate(self, size: int, now: int) -> None:
         """Cut, or extend with zeros. Blocks."""
         with self._bytes:
-            os.ftruncate(self._descriptor, size)
+            if self._descriptor >= 0:
+                os.ftruncate(self._descriptor, size)
             with self._facts:
                 self.extents = self.extents.clip(size)
                 self.base_limit = min(self.base_limit, size)
@@ -154,8 +159,9 @@ class StagedFile:
 
     def sync(self) -> None:
         """Bring the bytes to the disk itself, and the name they are found by. Blocks."""
-        os.fdatasync(self._descriptor)
-        sync_folder(self.path.parent)
+        if self._descriptor >= 0:
+            os.fdatasync(self._descriptor)
+            sync_folder(self.path.parent)
 
     def chunks(self, start: int, end: int, size: int = COPY_BYTES) -> Iterator[bytes]:
         """The bytes of [start, end) in pieces. Blocks."""
@@ -202,6 +208,12 @@ class StagedFile:
         if self.retired and not self._users and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _make(self) -> None:
+        """Make the file if nothing was put into it yet. Under `_bytes`."""
+        if self._descriptor < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o600)
 
     def _check_room(self, size: int) -> None:
         """Raises OSError (ENOSPC) when so many bytes would use up the reserve."""

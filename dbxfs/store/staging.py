@@ -17,7 +17,7 @@ from dbxfs.core.model import Rev
 from dbxfs.core.ranges import Ranges
 
 from .inode import Inode
-from .staged import COPY_BYTES, StagedFile
+from .staged import COPY_BYTES, Snapshot, StagedFile
 from .tree import Tree, TreeError
 
 
@@ -55,20 +55,21 @@ class Staging:
             return None
         file, from_rev, from_hash, from_size, base_limit, extents = row
         path = self._folder / file
-        if not path.exists():
-            raise TreeError(errno.EIO, f"the staging file of inode {ino} is gone: {path}")
         inode = self._tree.get(ino)
-        staged = StagedFile(
-            ino,
-            path,
-            size=inode.size,
-            mtime_ns=inode.mtime_ns,
-            from_rev=from_rev,
-            from_hash=from_hash,
-            from_size=from_size or 0,
-            base_limit=base_limit,
-            extents=Ranges.from_bytes(extents),
-        )
+        try:
+            staged = StagedFile(
+                ino,
+                path,
+                size=inode.size,
+                mtime_ns=inode.mtime_ns,
+                from_rev=from_rev,
+                from_hash=from_hash,
+                from_size=from_size or 0,
+                base_limit=base_limit,
+                extents=Ranges.from_bytes(extents),
+            )
+        except FileNotFoundError:
+            raise TreeError(errno.EIO, f"the staging file of inode {ino} is gone: {path}") from None
         staged.recorded = staged.generation
         self._open[ino] = staged
         return staged
@@ -76,8 +77,15 @@ class Staging:
     def begin(self, inode: Inode) -> StagedFile:
         """The inode's staged content, made from its current version when there is none yet."""
         staged = self.get(inode.ino)
-        if staged is not None:
-            return staged
+        return self._begin(inode) if staged is None else staged
+
+    def create(self, inode: Inode) -> StagedFile:
+        """The content of a file that was made in this transaction: none yet."""
+        staged = self._begin(inode)
+        self._write(staged, staged.snapshot())
+        return staged
+
+    def _begin(self, inode: Inode) -> StagedFile:
         self._serial += 1
         path = self._folder / f"{inode.ino}-{self._tree.clock():x}-{self._serial}"
         staged = StagedFile(
@@ -105,22 +113,25 @@ class Staging:
                 mtime_ns=now.mtime_ns,
                 ctime_ns=self._tree.clock(),
             )
-            self._database.execute(
-                "INSERT INTO staging"
-                " (ino, file, from_rev, from_hash, from_size, base_limit, extents)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE"
-                " SET base_limit = excluded.base_limit, extents = excluded.extents",
-                staged.ino,
-                staged.path.name,
-                staged.from_rev,
-                staged.from_hash,
-                staged.from_size,
-                now.base_limit,
-                now.extents.to_bytes(),
-            )
+            self._write(staged, now)
             if self._tree.get(staged.ino).parent is not None:
                 self._tree.mark_pending(staged.ino)
         staged.recorded = now.generation
+
+    def _write(self, staged: StagedFile, now: Snapshot) -> None:
+        self._database.execute(
+            "INSERT INTO staging"
+            " (ino, file, from_rev, from_hash, from_size, base_limit, extents)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE"
+            " SET base_limit = excluded.base_limit, extents = excluded.extents",
+            staged.ino,
+            staged.path.name,
+            staged.from_rev,
+            staged.from_hash,
+            staged.from_size,
+            now.base_limit,
+            now.extents.to_bytes(),
+        )
 
     def hold(self, inode: Inode) -> None:
         """Dropbox no longer has the file, programs keep it: it is to be sent from its revision."""

@@ -85,16 +85,18 @@ class Tree:
         if inode is not None:
             self._hot.move_to_end(ino)
             return inode
-        inode = self.select_one("ino = ?", ino)
+        return self._keep_hot(self.select_one("ino = ?", ino))
+
+    def _keep_hot(self, inode: Inode | None) -> Inode | None:
         if inode is not None:
-            self._hot[ino] = inode
+            self._hot[inode.ino] = inode
             if len(self._hot) > HOT_INODES:
                 self._hot.popitem(last=False)
         return inode
 
     def child(self, parent: int, name: str) -> Inode | None:
         """What programs see under that name, in any case."""
-        return self.select_one("parent = ? AND key = ?", parent, fold(name))
+        return self._keep_hot(self.select_one("parent = ? AND key = ?", parent, fold(name)))
 
     def children(self, parent: int, after: int = 0, limit: int = -1) -> list[Inode]:
         """The folder's entries with an inode number above `after`, in that order."""
@@ -422,13 +424,15 @@ class Tree:
         """Change columns of a row."""
         if "parent" in columns or "name" in columns:
             self.on_place(ino, self.find(ino))
-        self._hot.pop(ino, None)
         names = ", ".join(f"{name} = ?" for name in columns)
         self.database.execute(
             f"UPDATE inode SET {names} WHERE ino = ?",  # noqa: S608
             *columns.values(),
             ino,
         )
+        known = self._hot.get(ino)
+        if known is not None:
+            self._hot[ino] = msgspec.structs.replace(known, **columns)
         self.on_change()
 
     def delete(self, ino: int) -> None:

@@ -142,6 +142,7 @@ class Replicator:
         self._failures: dict[int, int] = {}
         self._in_a_row = 0
         self._resume_at = 0.0
+        self._asleep_until = -math.inf
         self._wake = trio.Event()
         self._progress = trio.Event()
         self.running = False
@@ -156,7 +157,8 @@ class Replicator:
         if self._settle:
             self._burst = self._burst.changed(now)
         self._agenda.settle(ino, now, self._settle, CEILING)
-        self._wake.set()
+        if max(self._agenda.next_time(), self._opens()) < self._asleep_until:
+            self._wake.set()
 
     def is_sending(self, ino: int) -> bool:
         """Whether the inode's content is on its way."""
@@ -235,7 +237,8 @@ class Replicator:
                     self._tell_progress()
                     continue
                 self._wake = trio.Event()
-                with trio.CancelScope(deadline=max(self._agenda.next_time(), opens)):
+                self._asleep_until = max(self._agenda.next_time(), opens)
+                with trio.CancelScope(deadline=self._asleep_until):
                     await self._wake.wait()
 
     def _opens(self) -> float:
