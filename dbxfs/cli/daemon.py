@@ -30,6 +30,7 @@ from dbxfs.api.client import Client, open_client
 from dbxfs.api.errors import DropboxError
 from dbxfs.api.settings import Settings
 from dbxfs.core.model import Account
+from dbxfs.fs.behind import WritesBehind
 from dbxfs.fs.context import Context, Shown
 from dbxfs.fs.echo import Echo
 from dbxfs.fs.facts import TreeFacts
@@ -38,7 +39,7 @@ from dbxfs.fs.operations import Operations
 from dbxfs.fs.replaying import Replaying
 from dbxfs.store.blocks import BLOCK
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError, is_damage
-from dbxfs.store.inode import Effect
+from dbxfs.store.inode import Content, Effect
 from dbxfs.store.journal import Journal
 from dbxfs.store.pinned import PinningCache
 from dbxfs.store.pins import Pins
@@ -242,6 +243,7 @@ async def _serve(
         context = Context(
             tree=tree,
             staging=staging,
+            behind=WritesBehind(nursery, lambda ino: kernel.stale([Content(ino)])),
             fetcher=fetcher,
             listing=Listing(client, tree, changes, kernel.stale),
             siblings=Siblings(tree, fetcher, nursery, switch),
@@ -301,6 +303,8 @@ async def _serve(
                 kernel.stop()
                 pyfuse3.close(unmount=True)
                 echo.unmounted()
+                with trio.move_on_after(LAST_ANSWERS, shield=True):
+                    await context.behind.finish()
                 staging.record_all()
                 with trio.move_on_after(LAST_ANSWERS, shield=True):
                     await fetcher.keep()

@@ -30,8 +30,8 @@ UNKNOWN_SPACE = 1 << 40
 def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     """What stat(2) shows of the inode, staged content included."""
     staged = context.staging.peek(inode.ino)
-    size = _size(context, inode) if staged is None else staged.size
-    mtime_ns = inode.mtime_ns if staged is None else staged.mtime_ns
+    size = _size(context, inode) if staged is None else staged.shown_size
+    mtime_ns = inode.mtime_ns if staged is None else staged.shown_mtime_ns
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode.ino)
     if inode.is_folder:
@@ -44,7 +44,7 @@ def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     entry.st_blocks = -(-size // STAT_BLOCK)
     entry.st_mtime_ns = mtime_ns
     entry.st_atime_ns = mtime_ns
-    entry.st_ctime_ns = max(inode.ctime_ns, 0 if staged is None else staged.written_ns)
+    entry.st_ctime_ns = max(inode.ctime_ns, 0 if staged is None else staged.shown_written_ns)
     entry.entry_timeout = KEPT
     # The size of a document is another one when it has been opened.
     entry.attr_timeout = KEPT if inode.downloadable else 0
@@ -101,7 +101,7 @@ async def check_growth(context: Context, staged: StagedFile, size: int) -> None:
     """Refuse what cannot fit on Dropbox, while the program can still be told: EFBIG, ENOSPC."""
     if size > LARGEST_FILE:
         raise pyfuse3.FUSEError(errno.EFBIG)
-    more = size - staged.size
+    more = size - staged.shown_size
     fits = more <= 0 or await context.add_space(more)
     if not fits and not context.tree.is_local_only(context.tree.get(staged.ino)):
         raise pyfuse3.FUSEError(errno.ENOSPC)
@@ -133,6 +133,7 @@ class AttributeHandlers(pyfuse3.Operations):
         Elsewhere that only works to what is shown anyway. The kernel has checked who may.
         """
         context = self.context
+        await context.behind.wait(context.staging.peek(inode))
         before = context.tree.get(inode)
         shown = context.shown
         uid = attr.st_uid if fields.update_uid else None

@@ -16,6 +16,7 @@ from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.holdings import Holdings
 from dbxfs.sync.siblings import Siblings
 
+from .behind import WritesBehind
 from .kernel import Kernel
 from .replaying import Replaying
 
@@ -40,6 +41,7 @@ class Context:
 
     tree: Tree
     staging: Staging
+    behind: WritesBehind
     fetcher: Fetcher
     listing: Listing
     siblings: Siblings

@@ -27,6 +27,9 @@ from .attributes import check_growth, owner_of_new
 from .errors import errnos
 from .folders import FolderHandlers
 
+GLANCE = 128 * 1024
+"""Bytes that are copied from memory faster than a thread is asked for them."""
+
 
 @dataclass(slots=True)
 class OpenFile:
@@ -79,6 +82,7 @@ class FileHandlers(FolderHandlers):
             return await self._open_document(found)
         if flags & os.O_TRUNC:
             staged = self._stage(found)
+            await self.context.behind.wait(staged)
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)
@@ -160,6 +164,7 @@ class FileHandlers(FolderHandlers):
             return await trio.to_thread.run_sync(handle.exported.read, off, size)
         staged = self.context.staging.get(handle.ino)
         if staged is not None:
+            await self.context.behind.wait(staged)
             with staged.reading():
                 return await self._read_staged(staged, off, size)
         inode = self.context.tree.find(handle.ino)
@@ -176,6 +181,9 @@ class FileHandlers(FolderHandlers):
         end = min(offset + length, staged.size)
         missing = staged.missing(offset, end)
         if not missing:
+            cached = staged.read_cached(offset, length) if length <= GLANCE else None
+            if cached is not None:
+                return cached
             return await trio.to_thread.run_sync(staged.read, offset, length)
         assert staged.from_rev is not None  # noqa: S101
         version = Version(staged.from_rev, staged.from_hash, staged.from_size)
@@ -198,7 +206,7 @@ class FileHandlers(FolderHandlers):
 
     @errnos
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
-        """write(2), into staging.
+        """write(2), into staging (`behind`).
 
         What is appended goes to the end as it is, which O_APPEND leaves to us: the kernel may not
         have heard yet of another size from elsewhere.
@@ -206,12 +214,14 @@ class FileHandlers(FolderHandlers):
         context, handle = self.context, self._files[fh]
         handle.changed = True
         staged = self._stage(context.tree.get(handle.ino))
-        if handle.append and off != staged.size:
-            off = staged.size
+        end = staged.shown_size if handle.append else off
+        await check_growth(context, staged, end + len(buf))
+        context.staging.check_room(staged.awaited + len(buf))
+        if handle.append and off != staged.shown_size:
+            off = staged.shown_size
             context.kernel.stale([Content(handle.ino)])
-        await check_growth(context, staged, off + len(buf))
-        with staged.writing():
-            return await trio.to_thread.run_sync(staged.write, off, buf, context.tree.clock())
+        await context.behind.write(staged, off, buf, context.tree.clock())
+        return len(buf)
 
     def _stage(self, inode: Inode) -> StagedFile:
         """The inode's staged content, to be changed.
@@ -229,20 +239,28 @@ class FileHandlers(FolderHandlers):
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """close(2) of one descriptor: what was written survives a kill of the daemon."""
         handle = self._files[fh]
-        self._record(handle.ino)
+        await self._finish(handle.ino)
         await self._sent(handle)
 
     @errnos
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
         """fsync(2): what was written survives a power cut."""
         handle = self._files[fh]
+        await self._finish(handle.ino)
         staged = self.context.staging.get(handle.ino)
         if staged is not None:
             with staged.reading():
                 await trio.to_thread.run_sync(staged.sync)
-        self._record(handle.ino)
+            self._record(handle.ino)
         await trio.to_thread.run_sync(self.context.tree.database.sync)
         await self._sent(handle)
+
+    async def _finish(self, ino: int) -> None:
+        """Record all that was written; raises what could not be."""
+        context = self.context
+        await context.behind.wait(context.staging.peek(ino))
+        self._record(ino)
+        context.behind.complain(ino)
 
     def _record(self, ino: int) -> None:
         staged = self.context.staging.get(ino)
@@ -261,6 +279,7 @@ class FileHandlers(FolderHandlers):
         if handle.exported is not None:
             self.context.exports.release(handle.exported)
         # Pages of a mapping can be written after the last flush.
+        await self.context.behind.wait(self.context.staging.peek(handle.ino))
         self._record(handle.ino)
         self._let_go(handle.ino)
 

@@ -62,7 +62,8 @@ class Database:
         self._depth = 0
         self._descriptors: list[int] = []
         self._after: list[Callable[[], object]] = []
-        self.rolled_back: list[Callable[[], object]] = []
+        self._meta: dict[str, str | None] = {}
+        self.rolled_back: list[Callable[[], object]] = [self._meta.clear]
         """Called after a rollback: what was read or made within the transaction is void."""
         path.touch(mode=0o600)
         self._connection = sqlite3.connect(
@@ -191,9 +192,11 @@ class Database:
         return row.fetchone() is not None
 
     def get_meta(self, key: str) -> str | None:
-        """One of the settings that belong to the tree as a whole."""
-        row = self.execute("SELECT value FROM meta WHERE key = ?", key).fetchone()
-        return row[0] if row else None
+        """One of the settings that belong to the tree as a whole, which are asked for often."""
+        if key not in self._meta:
+            row = self.execute("SELECT value FROM meta WHERE key = ?", key).fetchone()
+            self._meta[key] = row[0] if row else None
+        return self._meta[key]
 
     def set_meta(self, key: str, value: str | None) -> None:
         """Set it, or with None remove it."""
@@ -201,6 +204,7 @@ class Database:
             self.execute("DELETE FROM meta WHERE key = ?", key)
         else:
             self.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", key, value)
+        self._meta[key] = value
 
     def sync(self) -> None:
         """Bring all committed transactions to the disk itself. Blocks: call it in a thread.

@@ -17,7 +17,8 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,9 @@ from dbxfs.core.model import Rev
 from dbxfs.core.ranges import Ranges
 
 COPY_BYTES = 1024 * 1024
-RESERVE = 4 * 1024 * 1024
-"""Bytes that programs' writes leave free on the disk, for the database. Without them nothing could
-be recorded any more, not even the removal of what fills the disk."""
+
+PIECES = 256
+"""Writes that are carried out together; the kernel takes no more than 1024."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -77,7 +78,6 @@ class StagedFile:
         self.size = size
         self.mtime_ns = mtime_ns
         self.written_ns = 0
-        """When it was last written to since it was opened; 0: not yet."""
         self.from_rev = from_rev
         self.from_hash = from_hash
         self.from_size = from_size
@@ -89,6 +89,9 @@ class StagedFile:
         self.writers = 0
         self.retired = False
         self._users = 0
+        self._queue: deque[tuple[int, bytes, int]] = deque()
+        self._queued = self._carried_out = 0
+        self._promised = self._promised_ns = 0
         self._bytes = threading.Lock()
         self._facts = threading.Lock()
         self._descriptor = -1
@@ -98,7 +101,7 @@ class StagedFile:
     @property
     def dirty(self) -> bool:
         """Whether the database does not know the last change."""
-        return self.recorded != self.generation
+        return self.recorded != self.generation or bool(self._queue)
 
     @property
     def in_use(self) -> bool:
@@ -109,19 +112,77 @@ class StagedFile:
         """The ranges in [start, end) that are to be read from the version it was made from."""
         return self.extents.missing(start, min(end, self.base_limit))
 
-    def write(self, offset: int, data: bytes | memoryview, now: int) -> int:
+    def write(self, offset: int, data: bytes, now: int) -> int:
         """Put bytes at an offset. Blocks. `OSError` (ENOSPC…) leaves the content as it was."""
-        view = memoryview(data)
-        end = offset + len(view)
+        return self._write(offset, [data], now)
+
+    def _write(self, offset: int, pieces: Sequence[bytes], now: int) -> int:
+        length = sum(map(len, pieces))
         with self._bytes:
             self._make()
-            self._check_room(len(view))
-            self._put(offset, view)
+            self._put(offset, pieces)
             with self._facts:
-                self.extents = self.extents.add(offset, end)
-                self.size = max(self.size, end)
+                self.extents = self.extents.add(offset, offset + length)
+                self.size = max(self.size, offset + length)
                 self._changed(now)
-        return len(view)
+        return length
+
+    # ---- Writes that are on their way: asked for by the loop, carried out by one thread ----
+
+    @property
+    def awaited(self) -> int:
+        """How many bytes are on their way."""
+        return self._queued - self._carried_out
+
+    @property
+    def shown_size(self) -> int:
+        """The size when all has arrived."""
+        return max(self.size, self._promised) if self._queue else self.size
+
+    @property
+    def shown_mtime_ns(self) -> int:
+        """When it was changed last."""
+        return self._promised_ns if self._queue else self.mtime_ns
+
+    @property
+    def shown_written_ns(self) -> int:
+        """When it was last written to since it was opened; 0: not yet."""
+        return self._promised_ns if self._queue else self.written_ns
+
+    def write_later(self, offset: int, data: bytes, now: int) -> None:
+        """Have `carry_out` put bytes at an offset."""
+        self._promised_ns = now
+        self._promised = max(self.shown_size, offset + len(data))
+        self._queued += len(data)
+        self._queue.append((offset, data, now))
+
+    def carry_out(self) -> None:
+        """Write what is to be written, also what comes meanwhile. Blocks.
+
+        After a failure (OSError) the rest is dropped.
+        """
+        try:
+            while self._queue:
+                offset, pieces, now = self._next_run()
+                self._carried_out += self._write(offset, pieces, now)
+                for _ in pieces:
+                    self._queue.popleft()
+        except OSError:
+            while self._queue:
+                self._carried_out += len(self._queue.popleft()[1])
+            raise
+
+    def _next_run(self) -> tuple[int, list[bytes], int]:
+        """The first of the queue and what follows it without a gap, and when it was written."""
+        offset, data, now = self._queue[0]
+        pieces, end = [data], offset + len(data)
+        for n in range(1, min(len(self._queue), PIECES)):
+            start, data, then = self._queue[n]
+            if start != end:
+                break
+            pieces.append(data)
+            end, now = start + len(data), then
+        return offset, pieces, now
 
     def fill(self, offset: int, data: bytes | memoryview) -> None:
         """Put bytes of the version it was made from where nothing was written meanwhile. Blocks."""
@@ -129,7 +190,7 @@ class StagedFile:
         with self._bytes:
             self._make()
             for start, end in self.missing(offset, offset + len(view)):
-                self._put(start, view[start - offset : end - offset])
+                self._put(start, [view[start - offset : end - offset]])
                 with self._facts:
                     self.extents = self.extents.add(start, end)
 
@@ -138,6 +199,18 @@ class StagedFile:
         length = max(0, min(length, self.size - offset))
         data = b"" if self._descriptor < 0 else os.pread(self._descriptor, length, offset)
         return data + bytes(length - len(data))
+
+    def read_cached(self, offset: int, length: int) -> bytes | None:
+        """As `read`, at once; None when the disk would have to be waited for."""
+        length = max(0, min(length, self.size - offset))
+        if self._descriptor < 0 or not length:
+            return bytes(length)
+        data = bytearray(length)
+        try:
+            read = os.preadv(self._descriptor, [data], offset, os.RWF_NOWAIT)
+        except OSError:
+            return None
+        return bytes(data) if read == length else None
 
     def truncate(self, size: int, now: int) -> None:
         """Cut, or extend with zeros. Blocks."""
@@ -212,19 +285,17 @@ class StagedFile:
     def _make(self) -> None:
         """Make the file if nothing was put into it yet. Under `_bytes`."""
         if self._descriptor < 0:
+            if self.retired:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o600)
 
-    def _check_room(self, size: int) -> None:
-        """Raises OSError (ENOSPC) when so many bytes would use up the reserve."""
-        disk = os.fstatvfs(self._descriptor)
-        if disk.f_bavail * disk.f_frsize < size + RESERVE:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _put(self, offset: int, view: memoryview) -> None:
-        done = 0
-        while done < len(view):
-            done += os.pwrite(self._descriptor, view[done:], offset + done)
+    def _put(self, offset: int, pieces: Sequence[bytes | memoryview]) -> None:
+        done = os.pwritev(self._descriptor, pieces, offset)
+        rest = memoryview(b"".join(pieces))[done:] if done < sum(map(len, pieces)) else b""
+        while rest:
+            written = os.pwrite(self._descriptor, rest, offset + done)
+            rest, done = rest[written:], done + written
 
     def _changed(self, now: int) -> None:
         self.mtime_ns = self.written_ns = now

@@ -9,6 +9,7 @@ a kill.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from dbxfs.core.ranges import Ranges
 from .inode import Inode
 from .staged import COPY_BYTES, Snapshot, StagedFile
 from .tree import Tree, TreeError
+
+RESERVE = 4 * 1024 * 1024
+"""Bytes that programs' writes leave free on the disk, for the database and for what is on its way.
+Without them nothing could be recorded any more, not even the removal of what fills the disk."""
 
 
 class Staging:
@@ -102,6 +107,12 @@ class Staging:
         staged.recorded = staged.generation
         self._open[inode.ino] = staged
         return staged
+
+    def check_room(self, size: int) -> None:
+        """Raises OSError (ENOSPC) when so many more bytes would use up the reserve."""
+        disk = os.statvfs(self._folder)
+        if disk.f_bavail * disk.f_frsize < size + RESERVE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def record(self, staged: StagedFile) -> None:
         """Make what was written part of the tree: from here on it survives a kill."""

@@ -94,7 +94,8 @@ class Draft:
     def is_current(self) -> bool:
         """Whether nothing was written since."""
         staged = self.staged
-        return staged.generation == self.generation and not staged.writers and not staged.retired
+        writing = staged.writers or staged.awaited
+        return staged.generation == self.generation and not writing and not staged.retired
 
     @property
     def is_sent(self) -> bool:
