@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .model import RemotePath
 from .plan import Bring, Call, Move, SetAttributes
@@ -33,7 +33,9 @@ FEWEST = 10
 LULL = 0.5
 """Seconds without a change that end a burst."""
 LONG = 4.0
-"""Seconds between two rounds of a burst that does not end."""
+"""Seconds after which a burst that does not end is sent for the first time; then it is twice that
+each time, up to `LONGEST`: who unpacks for minutes gets full batches."""
+LONGEST = 16.0
 TOO_LONG = 15.0
 """Seconds of a commit after which the next one is smaller: meanwhile the feed stands still."""
 
@@ -138,18 +140,21 @@ class Burst:
     """When it began, or when something was sent last."""
     last: float = -math.inf
     """The last change."""
+    patience: float = LONG
 
     def changed(self, now: float) -> Burst:
         """Another change."""
-        return Burst(now if now > self.opens() else self.begun, now)
+        if now > self.opens():
+            return Burst(now, now)
+        return replace(self, last=now)
 
     def sent(self, now: float) -> Burst:
         """What is due is being sent."""
-        return Burst(now, self.last)
+        return Burst(now, self.last, min(2 * self.patience, LONGEST))
 
     def opens(self) -> float:
         """When what is due may be sent."""
-        return min(self.last + LULL, self.begun + LONG)
+        return min(self.last + LULL, self.begun + self.patience)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dbxfs.core.batching import (
     BODY_BYTES,
     FEWEST,
     LONG,
+    LONGEST,
     LULL,
     MOST,
     SMALL,
@@ -147,16 +148,21 @@ def test_a_burst_is_sent_when_it_pauses() -> None:
     assert burst.opens() == pytest.approx(11.9 + LULL)
 
 
-def test_a_burst_without_end_is_sent_now_and_then() -> None:
-    burst, sent = Burst(), []
-    for tenth in range(200):
+def test_a_burst_without_end_is_sent_more_and_more_rarely() -> None:
+    burst, sent = Burst(), [10.0]
+    for tenth in range(700):
         now = 10 + tenth / 10
         burst = burst.changed(now)
         if now >= burst.opens():
             sent.append(now)
             burst = burst.sent(now)
-    assert len(sent) == 4
-    assert all(later - sooner >= LONG for sooner, later in itertools.pairwise(sent))
+    between = [later - sooner for sooner, later in itertools.pairwise(sent)]
+    assert between == pytest.approx([LONG, 2 * LONG, LONGEST, LONGEST, LONGEST], abs=0.2)
+
+
+def test_after_a_pause_a_burst_is_a_new_one() -> None:
+    burst = Burst().changed(10).sent(14).sent(22).changed(30)
+    assert burst == Burst().changed(30)
 
 
 def test_a_single_change_waits_for_nobody() -> None:
