@@ -12,7 +12,7 @@ import trio
 from dbxfs.core.content_hash import BLOCK
 from dbxfs.core.model import Space
 from dbxfs.core.refusals import LARGEST_FILE
-from dbxfs.store.inode import FOLDER, Inode
+from dbxfs.store.inode import FOLDER, SOCKET, Inode
 from dbxfs.store.staged import StagedFile
 from dbxfs.store.tree import NO_OWNER, Owner
 
@@ -88,6 +88,8 @@ def _mode(context: Context, inode: Inode) -> int:
         return stat.S_IFLNK | 0o777
     if inode.kind == FOLDER:
         kind, bits = stat.S_IFDIR, 0o777 & ~shown.dmask
+    elif inode.kind == SOCKET:
+        kind, bits = stat.S_IFSOCK, 0
     else:
         kind, bits = stat.S_IFREG, 0o666 & ~shown.fmask
     if inode.mode is not None:

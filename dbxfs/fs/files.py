@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import stat
 from dataclasses import dataclass
 
 import msgspec
@@ -132,10 +133,28 @@ class FileHandlers(FolderHandlers):
         rdev: int,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """mknod(2) of a regular file; Dropbox has no others."""
-        if mode & 0o170000 not in (0, 0o100000):
+        """mknod(2) of a regular file, bind(2) of a socket; Dropbox has no others."""
+        kind = stat.S_IFMT(mode)
+        if kind == stat.S_IFSOCK:
+            return self._given(await self._create_socket(parent_inode, name, mode, ctx))
+        if kind not in (0, stat.S_IFREG):
             raise pyfuse3.FUSEError(errno.EPERM)
         return self._given(await self._create(parent_inode, name, mode, ctx))
+
+    async def _create_socket(
+        self,
+        parent: int,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        ctx: pyfuse3.RequestContext,
+    ) -> Inode:
+        """The kernel connects who meets there; here it is only a name."""
+        text = self._name(name)
+        owner = owner_of_new(self.context.shown, await self._known(parent), ctx)
+        bits = mode & ~ctx.umask & 0o7777
+        inode = self.context.tree.create_socket(parent, text, bits, owner)
+        self.context.kernel.changed_here(parent, text)
+        return inode
 
     async def _create(
         self,

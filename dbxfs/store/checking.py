@@ -33,7 +33,7 @@ from dbxfs.core.ranges import Ranges
 
 from . import schema
 from .database import is_damage
-from .inode import FILE, FOLDER, ROOT_INO
+from .inode import FILE, FOLDER, ROOT_INO, SOCKET
 
 LISTED = 1000
 """Findings of one rule that are given; a tree that is broken throughout needs no longer list."""
@@ -327,6 +327,9 @@ def _broken_rows(connection: sqlite3.Connection, rule: Rule, query: str) -> Iter
 
 def _is_local_only(connection: sqlite3.Connection, ino: int) -> bool:
     """Whether Dropbox does not have it and would not take it (see `Tree.is_local_only`)."""
+    socket = connection.execute("SELECT kind = ? FROM inode WHERE ino = ?", (SOCKET, ino))
+    if socket.fetchone() == (1,):
+        return True
     query = "SELECT parent, name, base_parent, base_name, base_key FROM inode WHERE ino = ?"
     at: int | None = ino
     for _ in range(DEEPEST):

@@ -11,7 +11,7 @@ from dbxfs.core.model import FileId, Rev
 
 ROOT_INO = 1
 
-FILE, FOLDER = 0, 1
+FILE, FOLDER, SOCKET = 0, 1, 2
 
 
 class Inode(msgspec.Struct, frozen=True):

@@ -39,7 +39,8 @@ CREATE TABLE inode (
     -- The name as shown, and the key by which names are the same (core.names.fold).
     name TEXT NOT NULL,
     key TEXT NOT NULL,
-    -- 0 file, 1 folder. Never changes: another kind at the same name is another inode.
+    -- 0 file, 1 folder, 2 socket (it never leaves this computer). Never changes: another kind at
+    -- the same name is another inode.
     kind INTEGER NOT NULL,
     size INTEGER NOT NULL DEFAULT 0,
     mtime_ns INTEGER NOT NULL,

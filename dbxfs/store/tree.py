@@ -26,7 +26,7 @@ from dbxfs.core.reconcile import conflicted_name
 
 from . import attributes
 from .database import Database
-from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, Content, Effect, Inode
+from .inode import COLUMNS, FILE, FOLDER, ROOT_INO, SOCKET, Content, Effect, Inode
 
 HOT_INODES = 8192
 
@@ -141,10 +141,12 @@ class Tree:
         return _as_path(self.root, names)
 
     def is_local_only(self, inode: Inode) -> bool:
-        """Whether it, or a folder that it is in, has a name that Dropbox does not take.
+        """Whether it is a socket, or has, or is in a folder of, a name that Dropbox does not take.
 
         What Dropbox has under such a name all the same does not count.
         """
+        if inode.kind == SOCKET and inode.parent is not None:
+            return True
         at = inode
         while at.ino != ROOT_INO and at.parent is not None:
             if (at.base_key is None or at.moved) and problem(at.name) is not None:
@@ -214,6 +216,10 @@ class Tree:
     ) -> Inode:
         """A new empty folder."""
         return self._create(parent, name, FOLDER, mode, owner)
+
+    def create_socket(self, parent: int, name: str, mode: int, owner: Owner = NO_OWNER) -> Inode:
+        """What programs of this computer meet at; Dropbox hears nothing of it."""
+        return self._create(parent, name, SOCKET, mode, owner)
 
     def _create(
         self,

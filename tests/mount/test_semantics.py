@@ -6,9 +6,11 @@ import errno
 import fcntl
 import mmap
 import os
+import socket
+import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -280,6 +282,90 @@ def test_space_can_be_set_aside_as_the_c_library_does(mounted: Mounted) -> None:
         os.posix_fallocate(file.fileno(), 0, 10_000)
         assert os.fstat(file.fileno()).st_size == 10_000
     assert (mounted.path / "file").read_bytes() == b"begin" + bytes(9_995)
+
+
+# ---- Sockets ----
+
+
+@pytest.fixture
+def listening(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A program's socket that is called "S.agent"; the current folder is the mount.
+
+    The path of a socket is at most 107 bytes long.
+    """
+    monkeypatch.chdir(mounted.path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("S.agent")
+        server.listen()
+        server.settimeout(10)
+        yield server
+
+
+def talk(server: socket.socket, name: str) -> str:
+    """What another program is answered that connects to `name`."""
+    source = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+    print(client.recv(100).decode())
+"""
+    with subprocess.Popen([sys.executable, "-c", source, name], stdout=subprocess.PIPE) as client:
+        with server.accept()[0] as connection:
+            connection.sendall(b"hello")
+        assert client.stdout is not None
+        return client.stdout.read().decode().strip()
+
+
+def test_programs_meet_at_a_socket_of_which_dropbox_hears_nothing(
+    mounted: Mounted, listening: socket.socket
+) -> None:
+    with mounted.requests() as made:
+        os.chmod("S.agent", 0o600)
+        assert stat.S_IFMT(os.stat("S.agent").st_mode) == stat.S_IFSOCK
+        assert stat.S_IMODE(os.stat("S.agent").st_mode) == 0o600
+        assert works("find", ".", "-type", "s", cwd=mounted.path) == "./S.agent\n"
+        assert talk(listening, "S.agent") == "hello"
+        os.mkdir("run")
+        os.rename("S.agent", "run/agent")
+        assert talk(listening, "run/AGENT") == "hello"
+        with refused(errno.ENXIO):
+            os.open("run/agent", os.O_RDONLY)
+        assert mounted.sync() == []
+        assert mounted.status()["pending"] == 0
+    assert made == {"files/create_folder_v2": 1}
+    assert mounted.server.paths() == ["/run"]
+    assert mounted.check()["findings"] == []
+    with refused(errno.ENOTEMPTY):
+        os.rmdir("run")
+    os.unlink("run/agent")
+
+
+def test_a_file_from_elsewhere_takes_the_name_of_a_socket(
+    mounted: Mounted, listening: socket.socket
+) -> None:
+    mounted.server.edit([{"op": "write", "path": "/S.agent", "text": "a file"}])
+    eventually(lambda: stat.S_ISREG(os.stat("S.agent").st_mode), what="the file")
+    assert talk(listening, "S (conflicted copy).agent") == "hello"
+    os.unlink("S (conflicted copy).agent")
+    mounted.sync()
+    assert mounted.server.paths() == ["/S.agent"]
+
+
+def test_a_socket_is_there_after_the_next_mount_and_leads_nowhere(
+    mounted: Mounted, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a local disk after a crash: programs remove it and make it anew."""
+    listening.close()
+    monkeypatch.undo()
+    mounted.remount()
+    assert stat.S_ISSOCK(os.stat(mounted.path / "S.agent").st_mode)
+    monkeypatch.chdir(mounted.path)
+    with socket.socket(socket.AF_UNIX) as client, refused(errno.ECONNREFUSED):
+        client.connect("S.agent")
+    os.unlink("S.agent")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("S.agent")
+    os.unlink("S.agent")
 
 
 # ---- What is open goes on ----
