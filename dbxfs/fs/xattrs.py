@@ -26,6 +26,8 @@ PREFIX = b"user.dbxfs."
 PIN = PREFIX + b"pin"
 CACHED = PREFIX + b"cached"
 
+ATTRIBUTES_KEPT_HERE = "Dropbox has refused its mode, times and attributes; they are kept here only"
+
 _CONFLICT = re.compile(r"\((?:.*\s)?conflicted copy(?:\s.*)?\)")
 """How Dropbox and we mark a file's other version in its name."""
 
@@ -48,9 +50,10 @@ def state(context: Context, inode: Inode) -> str:
 def values(context: Context, inode: Inode) -> dict[str, str]:
     """All attributes of the inode that have a value."""
     row = context.journal.row(inode.ino)
+    kept_here = ATTRIBUTES_KEPT_HERE if inode.attributes_refused else None
     found = {
         "state": state(context, inode),
-        "error": None if row is None else row.error,
+        "error": kept_here if row is None else row.error,
         "id": inode.id,
         "rev": inode.rev if inode.on_dropbox else None,
         "content_hash": inode.hash if inode.on_dropbox else None,

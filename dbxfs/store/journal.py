@@ -7,7 +7,7 @@ staging and journal change together, so a kill finds either the old difference o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -321,14 +321,6 @@ class Journal:
                 changed = [effects.Entry(parent, name, 0) for parent, name in made]
                 changed.append(effects.Content(ino))
         return [*changed, *self._moves.take()]
-
-    def confirm_attributes(self, ino: int, fields: Mapping[str, str]) -> None:
-        """Dropbox keeps these fields of our property group with the inode now."""
-        self._tree.update(ino, base_attributes=attributes.stored(fields))
-
-    def attributes_refused(self, ino: int) -> None:
-        """Dropbox will not keep the attributes of this one: they stay here until they change."""
-        self._tree.update(ino, attributes_refused=1)
 
     # ---- Inside ----
 

@@ -140,8 +140,9 @@ CREATE TABLE superseded (
 
 CREATE TABLE meta (
     -- cursor, epoch, crawl ("running", "done"), account, space_used, space_allocated; templates:
-    -- the ids of our property template, the one that is written to first; listed_templates: those
-    -- whose groups come with the cursor.
+    -- the ids of our property template, the one that is written to first; attributes_from:
+    -- up to which inode was looked for what was not sent while there was none; listed_templates:
+    -- those whose groups come with the cursor.
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;

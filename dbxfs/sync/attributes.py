@@ -9,13 +9,15 @@ New content takes its attributes along in the commit. What changes without conte
 replicator go beside each other, within one turn.
 
 Where the account, the app or the token cannot have properties, attributes are kept here only:
-that is said once, shown in the status, and looked at again with the next mount. Where Dropbox
-refuses those of one entry, they stay here until they change; no content waits for that.
+that is said once, shown in the status, and looked at again with the next mount, which then sends
+all that is not there. Where Dropbox refuses those of one entry, they stay here until they change,
+and those of others are sent on. No content waits for either.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 import trio
@@ -35,16 +37,20 @@ from dbxfs.core.attributes import TEMPLATE_DESCRIPTION, TEMPLATE_NAME
 from dbxfs.core.model import FileEntry, PropertyGroup, RemotePath
 from dbxfs.store import attributes
 from dbxfs.store.journal import Journal
+from dbxfs.store.keeping import Keeping
 from dbxfs.store.tree import Tree
 
 log = logging.getLogger(__name__)
 
-TEMPLATES = "templates"
-"""The setting (`Database.get_meta`) with the templates' ids; none: Dropbox keeps no attributes."""
-
 AT_ONCE = 0.0
 
+LOOK_AT = 5000
+"""Inodes that are looked through without a pause for programs, in some milliseconds."""
+
 _SECOND = 1_000_000_000
+
+_NOT_ALLOWED = re.compile(r"not permitted|\bscope", re.IGNORECASE)
+"""How Dropbox words it in plain text (HTTP 400) that an app may not make a call."""
 
 
 class AttributesGoneError(Exception):
@@ -57,10 +63,11 @@ class AttributeKeeper:
     def __init__(
         self, client: Client, tree: Tree, journal: Journal, *, may_make: bool = True
     ) -> None:
-        """`may_make`: the template is made where there is none."""
+        """`may_make`: the mount may write, so the template is made where there is none."""
         self._client = client
         self._tree = tree
         self._journal = journal
+        self._keeping = Keeping(tree)
         self._may_make = may_make
         self._refusal_told = False
         self.trouble: str | None = None
@@ -73,22 +80,28 @@ class AttributeKeeper:
 
         Raises `DropboxError` when there is no answer.
         """
-        known = self._known()
-        if known:
-            return known
-        try:
-            found = await self._find()
-            if not found and self._may_make:
-                await self._client.add_template(TEMPLATE_NAME, TEMPLATE_DESCRIPTION, core.FIELDS)
-                found = await self._find()
-        except DropboxError as error:
-            if not _is_for_good(error):
-                raise
-            self._give_up(error)
-            return ()
-        self._tree.database.set_meta(TEMPLATES, " ".join(found) or None)
-        self.trouble = None if found else "the mount is read-only"
+        found = self._keeping.templates()
+        if not found:
+            try:
+                found = await self._find_or_make()
+            except DropboxError as error:
+                if not _is_for_good(error):
+                    raise
+                self._give_up(error)
+                return ()
+            self.trouble = None if found else "the mount is read-only"
+            if found:
+                self._keeping.found(found)
+        while self._may_make and not self._keeping.send_what_differs(LOOK_AT):
+            await trio.lowlevel.checkpoint()
         return found
+
+    async def _find_or_make(self) -> tuple[str, ...]:
+        found = await self._find()
+        if found or not self._may_make:
+            return found
+        await self._client.add_template(TEMPLATE_NAME, TEMPLATE_DESCRIPTION, core.FIELDS)
+        return await self._find()
 
     async def _find(self) -> tuple[str, ...]:
         found = []
@@ -98,11 +111,8 @@ class AttributeKeeper:
                 found.append(ident)
         return tuple(found)
 
-    def _known(self) -> tuple[str, ...]:
-        return tuple((self._tree.database.get_meta(TEMPLATES) or "").split())
-
     def _give_up(self, error: DropboxError) -> None:
-        self._tree.database.set_meta(TEMPLATES, None)
+        self._keeping.lost()
         if self.trouble is None:
             log.warning(
                 "modes, times, links and attributes are kept on this computer only: %s", error
@@ -113,9 +123,9 @@ class AttributeKeeper:
 
     def for_commit(self, ino: int, client_modified_ns: int) -> PropertyGroup | None:
         """What the commit of the inode's content with this time takes along; None: nothing."""
-        templates = self._known()
+        templates = self._keeping.templates()
         inode = self._tree.find(ino)
-        if not templates or inode is None:
+        if not templates or inode is None or inode.attributes_refused:
             return None
         wanted = attributes.to_commit(inode, client_modified_ns, setuid=self._tree.setuid)
         try:
@@ -135,11 +145,21 @@ class AttributeKeeper:
         time: then the attributes are still to be sent.
         """
         if entry.client_modified_ns // _SECOND == client_modified_ns // _SECOND:
-            self._journal.confirm_attributes(ino, group.fields)
+            self._keeping.confirm(ino, group.fields)
 
-    def refused_with_commit(self, error: EndpointError) -> None:
-        """Dropbox did not take the properties of a commit; the next one goes without."""
-        self._give_up(error)
+    def refused_with_commit(self, inos: Sequence[int], error: DropboxError) -> bool:
+        """Whether Dropbox has refused a commit for its properties, so that it may go without them.
+
+        `inos`: whose commits had any. A refusal of the call as such (HTTP 400, 401) may have
+        another cause, which the next attempt then shows.
+        """
+        if inos and concerns_all(error):
+            self._give_up(error)
+        elif len(inos) == 1 and isinstance(error, BadRequest | EndpointError):
+            self._refused(inos[0], error)
+        else:
+            return False
+        return True
 
     # ---- By themselves ----
 
@@ -164,20 +184,25 @@ class AttributeKeeper:
         except EndpointError as error:
             if error.has("path", "not_found"):
                 failures[ino] = AttributesGoneError(str(error))
-            elif error.has("template_not_found"):
+            elif concerns_all(error):
                 self._give_up(error)
             elif "too_many_write_operations" in error.tags:
                 failures[ino] = error
             else:
                 self._refused(ino, error)
-        except DropboxError as error:
-            if isinstance(error, UnexpectedReply) or not _is_for_good(error):
-                failures[ino] = error
-            else:
+        except BadRequest as error:
+            if concerns_all(error):
                 self._give_up(error)
+            else:
+                self._refused(ino, error)
+        except DropboxError as error:
+            if concerns_all(error):
+                self._give_up(error)
+            else:
+                failures[ino] = error
 
     async def _call(self, ino: int) -> None:
-        templates = self._known()
+        templates = self._keeping.templates()
         step = plan.next_step(self._journal.facts(ino)) if self._tree.find(ino) else None
         if not templates or not isinstance(step, plan.SetAttributes):
             return
@@ -186,10 +211,10 @@ class AttributeKeeper:
         try:
             fields = core.encode(wanted, None if inode.is_folder else inode.base_mtime_ns)
         except ValueError:
-            self._journal.attributes_refused(ino)
+            self._keeping.refused(ino)
             return
         await self._set(step.target, templates[0], attributes.confirmed(inode), fields)
-        self._journal.confirm_attributes(ino, fields)
+        self._keeping.confirm(ino, fields)
 
     async def _set(
         self, target: RemotePath, template: str, old: dict[str, str], new: dict[str, str]
@@ -207,12 +232,27 @@ class AttributeKeeper:
         group = PropertyGroup(template=template, fields=new)
         await self._client.set_properties(target, group, patience=AT_ONCE)
 
-    def _refused(self, ino: int, error: EndpointError) -> None:
-        self._journal.attributes_refused(ino)
+    def _refused(self, ino: int, error: DropboxError) -> None:
+        self._keeping.refused(ino)
         path = self._tree.shown_path(ino)
         level = logging.INFO if self._refusal_told else logging.WARNING
         self._refusal_told = True
         log.log(level, "%s: its mode, times and attributes are kept here only: %s", path, error)
+
+
+def concerns_all(error: DropboxError) -> bool:
+    """Whether a refusal is one of all properties, and not of those of one file or folder."""
+    match error:
+        case Unauthorized():
+            return error.tag == "missing_scope"
+        case AccessDenied():
+            return True
+        case BadRequest():
+            return _NOT_ALLOWED.search(error.text) is not None
+        case EndpointError():
+            return error.has("template_not_found")
+        case _:
+            return False
 
 
 def _is_for_good(error: DropboxError) -> bool:

@@ -22,7 +22,7 @@ import trio
 
 from dbxfs.api.batches import Finish, Outcome, Part, refused_route
 from dbxfs.api.client import Add, Client, SessionId, Update, WriteMode
-from dbxfs.api.errors import AccessDenied, BadRequest, EndpointError
+from dbxfs.api.errors import AccessDenied, BadRequest, EndpointError, Unauthorized
 from dbxfs.core import plan
 from dbxfs.core.batching import BODY_ENTRIES, SMALL, Member, bodies
 from dbxfs.core.content_hash import content_hash, hash_blocks
@@ -371,6 +371,11 @@ class Uploads:
             return [await self._upload(group[0])]
         except EndpointError as error:
             return [error for _ in group]
+        except (BadRequest, Unauthorized) as error:
+            inos = [draft.ino for draft in group if draft.properties is not None]
+            if not self._attributes.refused_with_commit(inos, error):
+                raise
+            raise ChangedMeanwhileError(str(error)) from error
 
     async def _copy(self, group: Sequence[Draft]) -> list[Outcome]:
         pairs = [
@@ -448,7 +453,7 @@ class Uploads:
             return ChangedMeanwhileError(str(answer))
         if answer.has("properties_error"):
             # The content may have been committed all the same; its hash will tell.
-            self._attributes.refused_with_commit(answer)
+            self._attributes.refused_with_commit([draft.ino], answer)
             return ChangedMeanwhileError(str(answer))
         if answer.has("content_hash_mismatch"):
             return ChangedMeanwhileError(str(answer))

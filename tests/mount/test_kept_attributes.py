@@ -13,14 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.mount.conftest import finish
 from tests.mount.mounted import Mounted, eventually, refused, run, works
 
 MakeMount = Callable[..., Mounted]
 
 MOMENT = 1_234_567_890_123_456_789
 UPDATE = "file_properties/properties/update"
-KEPT_HERE = "kept on this computer only"
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
 
@@ -469,49 +467,7 @@ def test_with_root_mounting_for_all_files_have_owners(
     assert (os.stat(mounted.path / "given").st_uid) == os.getuid()
 
 
-# ---- Where Dropbox cannot keep them ----
-
-
-def test_without_the_scope_attributes_are_kept_here_and_that_is_said(
-    make_mount: MakeMount,
-) -> None:
-    mounted = make_mount(start=False)
-    mounted.server.faults(
-        [
-            {"kind": "error", "route": f"file_properties/{route}", "status": 403}
-            for route in ("templates/list_for_user", "templates/add_for_user")
-        ]
-    )
-    mounted.announce(KEPT_HERE)
-    mounted.start()
-    path = mounted.path / "f"
-    path.write_text("x")
-    path.chmod(0o755)
-    (mounted.path / "link").symlink_to("f")
-    os.setxattr(path, "user.a", b"1")
-    os.utime(path, ns=(MOMENT, MOMENT))
-    assert mounted.sync() == []
-    path.chmod(0o700)
-    assert mounted.sync() == []
-    assert mounted.status()["attributes"]
-    assert "kept here only" in mounted.dbxfs("status").stdout
-    assert mounted.log().count(KEPT_HERE) == 1
-    mounted.remount()
-    mounted.sync()
-    assert mode_of(path) == 0o700
-    assert os.stat(path).st_mtime_ns == MOMENT
-    assert os.readlink(mounted.path / "link") == "f"
-    assert os.getxattr(path, "user.a") == b"1"
-    mounted.server.faults()
-    mounted.remount()
-    mounted.sync()
-    mounted.sync()
-    assert mounted.status()["attributes"] is None
-    other = make_mount(server=mounted.server)
-    other.sync()
-    assert mode_of(other.path / "f") == 0o700
-    assert os.readlink(other.path / "link") == "f"
-    finish(mounted)
+# ---- Templates ----
 
 
 def call(mounted: Mounted, route: str, argument: object) -> Any:
@@ -521,30 +477,6 @@ def call(mounted: Mounted, route: str, argument: object) -> Any:
         reply = http.post(f"{mounted.server.url}/2/{route}", json=argument, headers=headers)
     assert reply.is_success, reply.text
     return reply.json()
-
-
-def test_a_template_that_somebody_removes_stops_nothing(make_mount: MakeMount) -> None:
-    mounted = make_mount()
-    (mounted.path / "f").write_text("x")
-    mounted.sync()
-    mounted.announce(KEPT_HERE)
-    (template,) = call(mounted, "file_properties/templates/list_for_user", None)["template_ids"]
-    call(mounted, "file_properties/templates/remove_for_user", {"template_id": template})
-    (mounted.path / "new").write_text("y")
-    (mounted.path / "new").chmod(0o755)
-    assert mounted.sync() == []
-    assert mounted.server.content("/new") == b"y"
-    (mounted.path / "f").chmod(0o700)
-    assert mounted.sync() == []
-    assert mounted.status()["attributes"]
-    mounted.remount()
-    mounted.sync()
-    mounted.sync()
-    assert mounted.status()["attributes"] is None
-    other = make_mount(server=mounted.server)
-    other.sync()
-    assert (mode_of(other.path / "f"), mode_of(other.path / "new")) == (0o700, 0o755)
-    finish(mounted)
 
 
 def test_two_machines_make_one_template(make_mount: MakeMount) -> None:

@@ -20,10 +20,11 @@ from dbxfs.store.checking import StoreCheck
 from dbxfs.store.database import Database
 from dbxfs.store.inode import ROOT_INO, Content, Effect, Entry, Inode
 from dbxfs.store.journal import Journal
+from dbxfs.store.keeping import Keeping
 from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.staging import StagedFile, Staging
 from dbxfs.store.tree import Tree
-from dbxfs.sync.attributes import TEMPLATES, AttributeKeeper
+from dbxfs.sync.attributes import AttributeKeeper
 from tests.fakes import SECOND, FakeDropbox, entry_of
 
 PAGE = 2000
@@ -65,7 +66,7 @@ class Mount:
         self.journal = Journal(self.tree)
         self.attributes = AttributeKeeper(cast(Client, None), self.tree, self.journal)
         if self.properties:
-            self.database.set_meta(TEMPLATES, "a template")
+            self.database.set_meta("templates", "a template")
 
     def close(self) -> None:
         """End as the daemon does."""
@@ -335,7 +336,7 @@ class Mount:
         fields = encode(attributes.to_keep(inode), written)
         wanted, removed = delta(attributes.confirmed(inode), fields)
         self.dropbox.update_properties(target, wanted, removed)
-        self.journal.confirm_attributes(ino, fields)
+        Keeping(self.tree).confirm(ino, fields)
 
     def _create_folder(self, ino: int, path: RemotePath) -> None:
         parent = self.tree.get(ino).parent

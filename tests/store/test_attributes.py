@@ -11,6 +11,7 @@ from dbxfs.core.attributes import Attributes as Kept
 from dbxfs.core.attributes import encode
 from dbxfs.store import attributes
 from dbxfs.store.inode import Attributes, Entry
+from dbxfs.store.keeping import Keeping
 from dbxfs.store.tree import TreeError
 from tests.fakes import SECOND, FakeDropbox
 
@@ -170,7 +171,7 @@ def test_what_dropbox_refuses_stays_here_until_it_changes(
     mount.follow()
     ino = mount.ino("/a")
     mount.tree.set_attributes(ino, mode=0o755)
-    mount.journal.attributes_refused(ino)
+    Keeping(mount.tree).refused(ino)
     assert mount.step(ino) == plan.Done()
     mount.settle()
     assert mount.tree.get(ino).mode == 0o755
