@@ -43,7 +43,7 @@ def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     entry.st_blksize = BLOCK
     entry.st_blocks = -(-size // STAT_BLOCK)
     entry.st_mtime_ns = mtime_ns
-    entry.st_atime_ns = mtime_ns
+    entry.st_atime_ns = mtime_ns if inode.atime_ns is None else inode.atime_ns
     entry.st_ctime_ns = max(inode.ctime_ns, 0 if staged is None else staged.shown_written_ns)
     entry.entry_timeout = KEPT
     # The size of a document is another one when it has been opened.
@@ -132,7 +132,8 @@ class AttributeHandlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """truncate(2), chmod(2), utimensat(2); chown(2), where files have owners.
 
-        Elsewhere that only works to what is shown anyway. The kernel has checked who may.
+        Elsewhere that only works to what is shown anyway. The kernel has checked who may. Where
+        nothing is different after it, ctime is all the same.
         """
         context = self.context
         await context.behind.wait(context.staging.peek(inode))
@@ -147,12 +148,19 @@ class AttributeHandlers(pyfuse3.Operations):
         if fields.update_size:
             await self._truncate(before, attr.st_size)
         mtime_ns = attr.st_mtime_ns if fields.update_mtime else None
+        atime_ns = attr.st_atime_ns if fields.update_atime else None
+        if fields.update_mtime and not fields.update_atime and not fields.update_size:
+            # Else it would follow the time that is set.
+            atime_ns = attributes(context, before).st_atime_ns
         mode = stat.S_IMODE(attr.st_mode) if fields.update_mode else None
-        if any(value is not None for value in (mtime_ns, mode, uid, gid)):
+        changes = (mtime_ns, atime_ns, mode, uid, gid)
+        if not fields.update_size or any(value is not None for value in changes):
             staged = context.staging.peek(inode)
             if staged is not None and mtime_ns is not None:
                 staged.mtime_ns = mtime_ns
-            context.tree.set_attributes(inode, mtime_ns=mtime_ns, mode=mode, owner=(uid, gid))
+            context.tree.set_attributes(
+                inode, mtime_ns=mtime_ns, atime_ns=atime_ns, mode=mode, owner=(uid, gid)
+            )
         return attributes(context, context.tree.get(inode))
 
     def _stage(self, inode: Inode) -> StagedFile:

@@ -25,6 +25,7 @@ class Inode(msgspec.Struct, frozen=True):
     size: int
     mtime_ns: int
     ctime_ns: int
+    atime_ns: int | None
     mode: int | None
     uid: int | None
     gid: int | None

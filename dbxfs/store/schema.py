@@ -22,7 +22,7 @@ import functools
 import sqlite3
 from collections.abc import Iterable
 
-VERSION = 6
+VERSION = 7
 """`PRAGMA user_version`; raise it together with a step in `MIGRATIONS`."""
 
 _TABLES = """
@@ -45,6 +45,8 @@ CREATE TABLE inode (
     size INTEGER NOT NULL DEFAULT 0,
     mtime_ns INTEGER NOT NULL,
     ctime_ns INTEGER NOT NULL,
+    -- When it was last accessed, as a program said; it stays on this computer. NULL: at mtime_ns.
+    atime_ns INTEGER,
     -- Permission bits that a program set, here or elsewhere; NULL: the mount's default.
     mode INTEGER,
     -- 1: Dropbox lets nobody write here.
@@ -216,6 +218,8 @@ ALTER TABLE inode ADD COLUMN attributes_refused INTEGER;
 ALTER TABLE inode ADD COLUMN base_attributes TEXT;
 """
 
+ATIME = "ALTER TABLE inode ADD COLUMN atime_ns INTEGER;"
+
 CREATE = _TABLES + MOVED + SENT + SESSION + PIN
 
 MIGRATIONS: dict[int, str] = {
@@ -224,6 +228,7 @@ MIGRATIONS: dict[int, str] = {
     3: PIN,
     4: EXPORT,
     5: ATTRIBUTES,
+    6: ATIME,
 }
 """From version N to N + 1."""
 

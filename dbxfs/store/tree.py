@@ -350,12 +350,15 @@ class Tree:
         ino: int,
         *,
         mtime_ns: int | None = None,
+        atime_ns: int | None = None,
         mode: int | None = None,
         owner: Owner = NO_OWNER,
     ) -> Inode:
         """Change what is given; the inode's ctime follows."""
         changes: dict[str, object] = {"mode": mode, "uid": owner[0], "gid": owner[1]}
         changes = {name: value for name, value in changes.items() if value is not None}
+        if atime_ns is not None:
+            changes["atime_ns"] = None if atime_ns == mtime_ns else atime_ns
         if mtime_ns is not None:
             changes["mtime_ns"] = mtime_ns
             if self.get(ino).is_folder:

@@ -1,4 +1,4 @@
-"""What POSIX says of times, links, locks, appending and shared memory, on the mount."""
+"""What POSIX says of links, locks, appending, shared memory and sockets, on the mount."""
 
 from __future__ import annotations
 
@@ -10,102 +10,11 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from tests.mount.mounted import Mounted, eventually, python, refused, works
-
-LONG_AGO = 10**18
-
-
-def times(path: Path) -> tuple[int, int]:
-    """When content and inode were changed: ns."""
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_ctime_ns
-
-
-# ---- Times ----
-
-CHANGES: dict[str, tuple[Callable[[Path], object], bool, bool]] = {
-    # name: (what is done, does mtime change, does ctime change)
-    "write": (lambda p: p.write_text("longer content"), True, True),
-    "append": (lambda p: p.open("a").write("x"), True, True),
-    "truncate": (lambda p: os.truncate(p, 2), True, True),
-    "truncate to the same size": (lambda p: os.truncate(p, 7), True, True),
-    "open with O_TRUNC": (lambda p: p.open("w").close(), True, True),
-    "mapped write": (lambda p: mapped_write(p), True, True),
-    "chmod": (lambda p: p.chmod(0o600), False, True),
-    "rename": (lambda p: back_and_forth(p), False, True),
-    "utime": (lambda p: os.utime(p, ns=(LONG_AGO, LONG_AGO)), False, True),
-    "read": (lambda p: p.read_bytes(), False, False),
-    "open for writing": (lambda p: p.open("r+").close(), False, False),
-    "stat": (os.stat, False, False),
-    "write of nothing": (lambda p: os.write(os.open(p, os.O_WRONLY), b""), False, False),
-}
-
-
-def mapped_write(path: Path) -> None:
-    """Change a byte by way of memory."""
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
-        mapped[0:1] = b"X"
-        mapped.flush()
-
-
-def back_and_forth(path: Path) -> None:
-    """A rename that leaves no trace but the time."""
-    os.rename(path, path.with_name("elsewhere"))
-    os.rename(path.with_name("elsewhere"), path)
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_the_times_of_a_file_change_as_posix_says(mounted: Mounted, change: str) -> None:
-    do, content, inode = CHANGES[change]
-    path = mounted.path / "file"
-    path.write_text("content")
-    os.utime(path, ns=(LONG_AGO, LONG_AGO))
-    mtime, ctime = times(path)
-    do(path)
-    after = times(path)
-    assert (after[0] > mtime, after[1] > ctime) == (content, inode)
-    assert os.stat(path).st_atime_ns == after[0], "the time of reading is not kept"
-
-
-def refuse(folder: Path) -> None:
-    """A folder that is not empty stays."""
-    with refused(errno.ENOTEMPTY):
-        os.rmdir(folder)
-
-
-IN_FOLDER: dict[str, tuple[Callable[[Path], object], bool]] = {
-    "make a file": (lambda d: (d / "new").touch(), True),
-    "make a folder": (lambda d: (d / "new").mkdir(), True),
-    "unlink": (lambda d: (d / "file").unlink(), True),
-    "rmdir": (lambda d: (d / "folder").rmdir(), True),
-    "rename within": (lambda d: os.rename(d / "file", d / "new"), True),
-    "rename away": (lambda d: os.rename(d / "file", d.parent / "new"), True),
-    "rename into": (lambda d: os.rename(d.parent / "beside", d / "new"), True),
-    "write to a file": (lambda d: (d / "file").write_text("x"), False),
-    "chmod of a file": (lambda d: (d / "file").chmod(0o600), False),
-    "list": (os.listdir, False),
-    "a refused rmdir": (lambda d: refuse(d / "full"), False),
-}
-
-
-@pytest.mark.parametrize("change", IN_FOLDER)
-def test_the_times_of_a_folder_change_with_its_names(mounted: Mounted, change: str) -> None:
-    do, changes = IN_FOLDER[change]
-    folder = mounted.path / "folder"
-    for name in ("folder", "full/inside"):
-        (folder / name).mkdir(parents=True)
-    (folder / "file").write_text("f")
-    (mounted.path / "beside").write_text("b")
-    os.utime(folder, ns=(LONG_AGO, LONG_AGO))
-    mtime, ctime = times(folder)
-    do(folder)
-    after = times(folder)
-    assert (after[0] > mtime, after[1] > ctime) == (changes, changes)
 
 
 def test_what_stays_in_place_of_a_removed_link_count(mounted: Mounted) -> None:

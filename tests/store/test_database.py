@@ -109,6 +109,7 @@ def schema_of(path: Path) -> list[tuple[str, str]]:
 
 
 UNDONE = {
+    7: ["ALTER TABLE inode DROP COLUMN atime_ns"],
     6: [
         f"ALTER TABLE inode DROP COLUMN {column}"
         for column in (
