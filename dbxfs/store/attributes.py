@@ -57,8 +57,15 @@ def kept(inode: Inode, *, setuid: bool = False) -> Attributes:
 
 
 def differ(inode: Inode, *, setuid: bool = False) -> bool:
-    """Whether Dropbox should keep something else than it does."""
-    return to_keep(inode, setuid=setuid) != kept(inode, setuid=setuid)
+    """Whether Dropbox should keep something else than it does.
+
+    The time of a folder alone is not worth a call, of which it takes one for each folder: it goes
+    when something else of it does.
+    """
+    wanted, there = to_keep(inode, setuid=setuid), kept(inode, setuid=setuid)
+    if inode.is_folder:
+        wanted, there = (msgspec.structs.replace(one, mtime_ns=None) for one in (wanted, there))
+    return wanted != there
 
 
 def confirmed(inode: Inode) -> dict[str, str]:

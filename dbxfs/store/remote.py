@@ -493,7 +493,7 @@ class RemoteChanges:
         """What was set while Dropbox could not keep it, and it turns out to have nothing of."""
         rows = self._database.execute(
             "SELECT ino FROM inode WHERE id IS NOT NULL AND base_attributes IS NULL"
-            " AND coalesce(mode, uid, gid, link, xattrs, mtime_set) IS NOT NULL"
+            " AND coalesce(mode, uid, gid, link, xattrs) IS NOT NULL"
         )
         for (ino,) in rows.fetchall():
             self._send_attributes(ino)

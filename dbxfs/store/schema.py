@@ -64,8 +64,8 @@ CREATE TABLE inode (
     link BLOB,
     -- The extended attributes of programs (core.attributes.pack_xattrs); NULL: none.
     xattrs BLOB,
-    -- Folder: 1 when mtime_ns was set by a program, so that it is to be kept on Dropbox; NULL: it
-    -- is when the folder changed last.
+    -- Folder: 1 when mtime_ns was set by a program, so that Dropbox is to have it when something
+    -- else of the folder is sent; NULL: it is when the folder changed last.
     mtime_set INTEGER,
     -- 1: Dropbox has refused the present attributes; they are kept here only. Else NULL.
     attributes_refused INTEGER,

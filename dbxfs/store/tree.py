@@ -581,12 +581,7 @@ class Tree:
             self.drop_unused(inode.ino)
 
     def _touch(self, folder: int, now: int) -> None:
-        if self.get(folder).mtime_set:
-            self.update(folder, mtime_ns=now, ctime_ns=now, mtime_set=None)
-            if folder != ROOT_INO:
-                self.mark_pending(folder)
-        else:
-            self.update(folder, mtime_ns=now, ctime_ns=now)
+        self.update(folder, mtime_ns=now, ctime_ns=now, mtime_set=None)
 
 
 def _as_path(root: RemotePath, names: list[str]) -> RemotePath:

@@ -165,6 +165,7 @@ def test_times_come_to_the_nanosecond(mounted: Mounted, elsewhere: Callable[[], 
     (mounted.path / "old").write_text("x")
     (mounted.path / "d").mkdir()
     os.utime(mounted.path / "d", ns=(MOMENT, MOMENT + 1))
+    (mounted.path / "d").chmod(0o700)
     written = os.stat(mounted.path / "old").st_mtime_ns
     mounted.sync()
     os.utime(mounted.path / "old", ns=(7, -1_500_000_007))
@@ -247,6 +248,30 @@ def test_attributes_of_new_files_cost_no_call(mounted: Mounted) -> None:
         (mounted.path / "d").mkdir()
         mounted.sync()
     assert not [route for route in made if route.startswith("file_properties")]
+
+
+def test_unpacking_folders_with_their_times_costs_no_call_for_each(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    for number in range(30):
+        (source / f"d{number}").mkdir(parents=True)
+        (source / f"d{number}/f").write_text("x")
+        os.utime(source / f"d{number}", ns=(MOMENT, MOMENT + number))
+    works("tar", "-cf", tmp_path / "a.tar", "--format=posix", "-C", source, ".")
+    with mounted.requests() as made:
+        works("tar", "-xf", tmp_path / "a.tar", cwd=mounted.path)
+        mounted.sync()
+        works("touch", "-d", "@1000000000", mounted.path / "d0")
+        mounted.sync()
+    assert not [route for route in made if route.startswith("file_properties")]
+    mounted.remount()
+    times = [os.stat(mounted.path / f"d{number}").st_mtime_ns for number in range(30)]
+    assert times == [10**18, *(MOMENT + number for number in range(1, 30))]
+    with mounted.requests() as made:
+        (mounted.path / "d1").chmod(0o700)
+        mounted.sync()
+    assert made == {UPDATE.replace("update", "overwrite"): 1}
 
 
 def test_many_changes_of_one_file_are_one_call_without_content(mounted: Mounted) -> None:
@@ -511,6 +536,7 @@ def test_rsync_with_everything_sends_nothing_the_second_time(
     mounted.sync()
     assert works(*command, f"{target}/") == ""
     other = elsewhere()
-    assert works(*command, f"{other.path}/copy/") == ""
+    # The time of a folder stays on the machine where it was set.
+    assert works(*command, "--omit-dir-times", f"{other.path}/copy/") == ""
     mounted.remount()
     assert works(*command, f"{target}/") == ""

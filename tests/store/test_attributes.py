@@ -141,17 +141,36 @@ def test_a_folder_takes_no_link(mount: Mount, dropbox: FakeDropbox) -> None:
     assert mount.tree.get(mount.ino("/d")).link is None
 
 
-def test_a_folders_time_is_kept_until_something_happens_in_it(
+def test_a_folders_time_goes_along_with_other_attributes_only(
     mount: Mount, dropbox: FakeDropbox
 ) -> None:
     ino = mount.mkdir("/d")
     mount.tree.set_attributes(ino, mtime_ns=MOMENT)
     mount.settle()
-    assert there(dropbox, "/d") == {"mtime_ns": str(MOMENT)}
+    assert there(dropbox, "/d") == {}
+    mount.tree.set_attributes(ino, mode=0o700)
+    mount.settle()
+    assert there(dropbox, "/d") == {"mode": "0700", "mtime_ns": str(MOMENT)}
     mount.write("/d/a", b"1")
     assert mount.tree.get(ino).mtime_ns != MOMENT
     mount.settle()
+    assert there(dropbox, "/d") == {"mode": "0700", "mtime_ns": str(MOMENT)}
+    mount.tree.set_attributes(ino, mode=0o755)
+    mount.settle()
     assert there(dropbox, "/d") == {}
+
+
+def test_a_folders_time_of_here_outlives_what_comes_from_elsewhere(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    dropbox.mkdir("/d")
+    mount.follow()
+    ino = mount.ino("/d")
+    mount.tree.set_attributes(ino, mtime_ns=MOMENT)
+    mount.settle()
+    dropbox.set_properties("/d", encode(Kept(mode=0o700), None))
+    mount.follow()
+    assert (mount.tree.get(ino).mode, mount.tree.get(ino).mtime_ns) == (0o700, MOMENT)
 
 
 def test_a_folder_that_comes_with_its_entries_has_the_time_that_was_set(
