@@ -101,12 +101,19 @@ class RemoteChanges:
     def begin_crawl(self) -> None:
         """Forget the cursor, keep the tree; the next page is a crawl's first."""
         with self._database.transaction():
-            self._epoch += 1
-            self._stamp = self._epoch
-            self._database.set_meta("epoch", str(self._epoch))
+            self._number_crawl()
             self._database.set_meta("crawl", "running")
             self._database.set_meta("cursor", None)
             self._database.execute("DELETE FROM moved")
+
+    def _number_crawl(self) -> None:
+        """A listing begins.
+
+        Its first page, should it be broken off, is asked for anew: what the old one had and the
+        new one has not must not count as listed.
+        """
+        self._epoch = self._stamp = int(self._database.get_meta("epoch") or 0) + 1
+        self._database.set_meta("epoch", str(self._epoch))
 
     def checkpoint(self) -> None:
         """Keep the database's log short. Blocks: call it in a thread."""
@@ -130,6 +137,8 @@ class RemoteChanges:
         for start in starts:
             self._quiet = crawling and not self.complete
             with self._change():
+                if start == 0 and self.cursor is None:
+                    self._number_crawl()
                 for entry in page.entries[start : start + size]:
                     self._apply(entry)
                 if start == starts[-1]:
@@ -246,7 +255,7 @@ class RemoteChanges:
             self._add(entry, parent, key)
         else:
             columns = self._base_columns(entry, parent, key)
-            columns |= attributes.following(inode, entry, content=False, setuid=self._tree.setuid)
+            columns |= self._follow_attributes(inode, entry, content=False)
             self._tree.update(inode.ino, **columns)
             if isinstance(entry, FileEntry):
                 self._own_commit(inode, entry)
@@ -270,7 +279,7 @@ class RemoteChanges:
             self._stale_entry(parent, merged.name, merged.ino)
             self._stale_entry(parent, entry.name, 0)
             base |= {"name": entry.name, "key": key, "listed": 0 if self._quiet else 1}
-            base |= attributes.following(merged, entry, content=False, setuid=self._tree.setuid)
+            base |= self._follow_attributes(merged, entry, content=False)
             self._tree.update(merged.ino, **base)
             if isinstance(entry, FileEntry):
                 self._own_commit(merged, entry)

@@ -173,6 +173,17 @@ def test_a_folders_time_of_here_outlives_what_comes_from_elsewhere(
     assert (mount.tree.get(ino).mode, mount.tree.get(ino).mtime_ns) == (0o700, MOMENT)
 
 
+def test_regression_the_kernel_hears_of_the_attributes_of_a_folder_made_on_both_sides(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    mount.follow()
+    ino = mount.mkdir("/d")
+    dropbox.mkdir("/d")
+    dropbox.set_properties("/d", encode(Kept(mode=0o700), None))
+    assert Attributes(ino) in mount.follow()
+    assert mount.tree.get(ino).mode == 0o700
+
+
 def test_a_folder_that_comes_with_its_entries_has_the_time_that_was_set(
     mount: Mount, dropbox: FakeDropbox
 ) -> None:

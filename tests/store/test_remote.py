@@ -74,6 +74,18 @@ def test_a_page_that_is_broken_off_comes_again(mount: Mount, dropbox: FakeDropbo
     assert mount.paths() == dropbox.tree()
 
 
+def test_regression_what_went_after_a_broken_off_listing_is_gone(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    """It counted as listed by the crawl that began anew and had it no more."""
+    a_tree(dropbox)
+    mount.page(broken_off_after=2)
+    (gone,) = mount.paths().keys() - {"/d"}
+    dropbox.delete(gone)
+    mount.follow()
+    assert mount.paths() == dropbox.tree()
+
+
 def test_folders_named_only_in_paths_are_made_and_later_take_their_own_entry(
     mount: Mount, dropbox: FakeDropbox
 ) -> None:
