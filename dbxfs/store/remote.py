@@ -224,6 +224,8 @@ class RemoteChanges:
             if known is None and self._is_same_folder(at_place, entry):
                 known = at_place
             else:
+                if known is not None and self._is_same_folder(known, entry):
+                    self._take_over(at_place, known)
                 self._delete(at_place)
         if known is None and own is not None:
             self._adopt(own, entry, parent, key)
@@ -231,6 +233,27 @@ class RemoteChanges:
             self._add(entry, parent, key)
         else:
             self._change_known(known, entry, parent, key)
+
+    def _take_over(self, named: Inode, folder: Inode) -> None:
+        """A folder that paths have named already is one that has moved there: its entries are its.
+
+        Dropbox tells of a folder after what is in it where the folder was changed last.
+        """
+        if named.id is not None:
+            return
+        for child in list(self._tree.select("base_parent = ?", named.ino)):
+            other = None if child.base_key is None else self._places.at(folder.ino, child.base_key)
+            if other is not None:
+                self._delete(other)
+            self._tree.update(child.ino, base_parent=folder.ino)
+        for child in self._tree.children(named.ino):
+            occupant = self._tree.child(folder.ino, child.name)
+            if occupant is not None:
+                self._make_way(occupant)
+            self._stale_entry(named.ino, child.name, child.ino)
+            self._tree.update(child.ino, parent=folder.ino)
+            self._stale_entry(folder.ino, child.name, 0)
+        self._folders.clear()
 
     def _is_same_folder(self, inode: Inode, entry: FileEntry | FolderEntry) -> bool:
         """A folder that is reported where one stands: it stays, its children with it."""
@@ -420,9 +443,14 @@ class RemoteChanges:
         if not top or inode.parent is None or self.pending(inode).place:
             return
         if not self._stays(self._tree.get(inode.ino)):
-            self._stale_entry(inode.parent, inode.name, inode.ino)
-            self._tree.update(inode.ino, parent=None)
-            self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
+            self._hide(inode)
+
+    def _hide(self, inode: Inode) -> None:
+        """Put what is in limbo out of sight."""
+        assert inode.parent is not None  # noqa: S101
+        self._stale_entry(inode.parent, inode.name, inode.ino)
+        self._tree.update(inode.ino, parent=None)
+        self._database.execute("DELETE FROM journal WHERE ino = ?", inode.ino)
 
     def _stays(self, inode: Inode) -> bool:
         """Whether programs keep it, should what is in limbo not come back."""
@@ -576,9 +604,17 @@ class RemoteChanges:
         )
         if verdict is reconcile.Collision.MERGE and not but:
             return occupant
+        self._make_way(occupant)
+        return None
+
+    def _make_way(self, occupant: Inode) -> None:
+        """A remote entry takes the name of a local one."""
+        if occupant.seen == LIMBO and not self._stays(occupant):
+            # It went with the folder that it was in, and has not come back with it.
+            self._hide(occupant)
+            return
         for place in self._tree.step_aside(occupant):
             self._stale_entry(*place, 0)
-        return None
 
     def _revive(self, folder: int) -> None:
         """Give up the pending deletion of a folder into which something came from elsewhere."""
