@@ -265,12 +265,12 @@ class FileHandlers(FolderHandlers):
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
         """fsync(2): what was written survives a power cut."""
         handle = self._files[fh]
-        await self._finish(handle.ino)
+        await self.context.behind.wait(self.context.staging.peek(handle.ino))
         staged = self.context.staging.get(handle.ino)
         if staged is not None:
             with staged.reading():
                 await trio.to_thread.run_sync(staged.sync)
-            self._record(handle.ino)
+        await self._finish(handle.ino)
         await trio.to_thread.run_sync(self.context.tree.database.sync)
         await self._sent(handle)
 

@@ -72,7 +72,9 @@ class StagedFile:
         from_size: int = 0,
         base_limit: int = 0,
         extents: Ranges | None = None,
+        new: bool = True,
     ) -> None:
+        """`new`: there is no file yet. Else raises FileNotFoundError when what it held is gone."""
         self.ino = ino
         self.path = path
         self.size = size
@@ -95,8 +97,8 @@ class StagedFile:
         self._bytes = threading.Lock()
         self._facts = threading.Lock()
         self._descriptor = -1
-        if self.extents:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if not new:
+            self._reopen()
 
     @property
     def dirty(self) -> bool:
@@ -282,13 +284,22 @@ class StagedFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _reopen(self) -> None:
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if self.extents:
+                raise
+
     def _make(self) -> None:
         """Make the file if nothing was put into it yet. Under `_bytes`."""
         if self._descriptor < 0:
             if self.retired:
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o600)
+            if self.size:
+                os.ftruncate(self._descriptor, self.size)
 
     def _put(self, offset: int, pieces: Sequence[bytes | memoryview]) -> None:
         done = os.pwritev(self._descriptor, pieces, offset)

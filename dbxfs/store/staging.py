@@ -72,6 +72,7 @@ class Staging:
                 from_size=from_size or 0,
                 base_limit=base_limit,
                 extents=Ranges.from_bytes(extents),
+                new=False,
             )
         except FileNotFoundError:
             raise TreeError(errno.EIO, f"the staging file of inode {ino} is gone: {path}") from None

@@ -89,6 +89,10 @@ def _parse(begun: float, ended: float, text: bytes) -> Call | None:
     quoted = [_plain(part) for part in re.findall(rb'"([^"]*)"', arguments)]
     descriptor = re.match(rb"\w+<([^>]*)>", arguments)
     at = Path(_plain(descriptor[1]).decode()) if descriptor else Path()
+    if name == "pwritev2":
+        _, offset, _ = arguments.rsplit(b", ", 2)
+        assert len(b"".join(quoted)) == int(match["result"]), "a write that was not recorded whole"
+        return Call("pwrite64", begun, ended, (at,), b"".join(quoted), int(offset))
     if name in WRITES:
         assert len(quoted[0]) == int(match["result"]), "a write that was not recorded whole"
         offset = int(arguments.rpartition(b", ")[2]) if name == "pwrite64" else -1

@@ -86,7 +86,7 @@ def test_what_is_not_allowed_for_many_goes_one_by_one(
     mounted: Mounted, source: Path, route: str
 ) -> None:
     mounted.server.faults([{**UNKNOWN, "route": f"files/{route}"}])
-    mounted.announce("one by one", "no more .* calls for many", "are not copied", "stays here")
+    mounted.announce("one by one", "no more .* calls for many", "sent all the same", "stays here")
     works("cp", "-r", source, mounted.path / "copy")
     (mounted.path / "large").write_bytes(os.urandom(2 * MIB))
     mounted.sync()
@@ -107,7 +107,7 @@ def test_what_is_not_allowed_for_many_goes_one_by_one(
 
 def test_what_is_refused_in_a_batch_is_refused_alone(mounted: Mounted, source: Path) -> None:
     """A file has come elsewhere to where a folder was to be made."""
-    mounted.announce("stays here for now", "conflict")
+    mounted.announce("stays here for now", "changes cannot be sent: Dropbox asks to come back")
     works("cp", "-r", source, mounted.path / "copy")
     mounted.server.faults(
         [{"kind": "error", "status": 429, "route": "files/create_folder_batch", "count": 3}]

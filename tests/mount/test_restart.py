@@ -213,6 +213,12 @@ def test_what_was_written_and_not_closed_is_kept_aside_after_a_kill(mounted: Mou
     mounted.sync()
     file = (mounted.path / "a").open("r+b", buffering=0)
     file.write(b"never closed")
+    staging = mounted.state / "staging"
+    eventually(
+        lambda: [path.read_bytes() for path in staging.iterdir()] == [b"never closed"],
+        5,
+        "the bytes in the state folder",
+    )
     mounted.kill()
     with refused(errno.ENOTCONN, errno.ECONNABORTED, errno.EIO):
         file.write(b"more")

@@ -246,3 +246,31 @@ def test_a_write_into_the_reserve_is_refused_and_changes_nothing(
     with pytest.raises(OSError, match="No space left"):
         staged.write(0, b"after, longer", 2)
     assert (staged.read(0, 100), staged.size, staged.mtime_ns) == (b"before", 6, 1)
+
+
+def test_regression_the_file_is_as_long_as_what_it_holds(store: Store) -> None:
+    """It becomes a clean copy as it is, under the hash of what was read of it."""
+    staged = store.staging.begin(store.tree.create_file(ROOT_INO, "a", None))
+    staged.truncate(100, 1)
+    staged.write(0, b"begun", 2)
+    assert staged.path.read_bytes() == staged.read(0, 100) == b"begun" + bytes(95)
+    staged.truncate(0, 3)
+    staged.truncate(50, 4)
+    store.staging.record(staged)
+    store.staging.let_go(staged.ino)
+    again = store.staging.get(staged.ino)
+    assert again is not None
+    again.truncate(20, 5)
+    assert again.path.read_bytes() == again.read(0, 50) == bytes(20)
+
+
+def test_a_file_that_nothing_was_written_to_needs_none_on_the_disk(store: Store) -> None:
+    ino = store.tree.create_file(ROOT_INO, "a", None).ino
+    store.staging.record(store.staging.begin(store.tree.get(ino)))
+    assert files(store) == []
+    after = store.reopen()
+    staged = after.staging.get(ino)
+    assert staged is not None
+    assert staged.read(0, 10) == b""
+    staged.write(0, b"now", 1)
+    assert [path.read_bytes() for path in files(after)] == [b"now"]
