@@ -237,15 +237,13 @@ def test_regression_a_file_that_was_not_made_leaves_its_number_no_content(store:
     assert store.staging.get(made[1]) is None
 
 
-def test_a_write_into_the_reserve_is_refused_and_changes_nothing(
+def test_there_is_no_room_for_what_would_use_up_the_reserve(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    staged = store.staging.begin(store.tree.create_file(ROOT_INO, "a", None))
-    staged.write(0, b"before", 1)
-    monkeypatch.setattr("dbxfs.store.staged.RESERVE", 1 << 60)
+    store.staging.check_room(1)
+    monkeypatch.setattr("dbxfs.store.staging.RESERVE", 1 << 60)
     with pytest.raises(OSError, match="No space left"):
-        staged.write(0, b"after, longer", 2)
-    assert (staged.read(0, 100), staged.size, staged.mtime_ns) == (b"before", 6, 1)
+        store.staging.check_room(1)
 
 
 def test_regression_the_file_is_as_long_as_what_it_holds(store: Store) -> None:
