@@ -202,6 +202,7 @@ async def _serve(
     settings = await _meet_account(settings, database)
     async with open_client(settings) as client, trio.open_nursery() as nursery:
         kernel = Kernel()
+        staging.remove_large = lambda path: nursery.start_soon(_remove, path)
         changes = RemoteChanges(tree)
         turn = trio.Lock()
         fetcher = Fetcher(client, cache, nursery)
@@ -309,6 +310,12 @@ async def _serve(
                 with trio.move_on_after(LAST_ANSWERS, shield=True):
                     await fetcher.keep()
         nursery.cancel_scope.cancel()
+
+
+async def _remove(path: Path) -> None:
+    """A large file takes the disk long to remove."""
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
 
 
 def _echo(options: MountOptions, context: Context) -> Echo:

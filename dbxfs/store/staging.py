@@ -8,9 +8,11 @@ a kill.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from dbxfs.core.content_hash import ContentHasher
@@ -25,6 +27,8 @@ RESERVE = 4 * 1024 * 1024
 """Bytes that programs' writes leave free on the disk, for the database and for what is on its way.
 Without them nothing could be recorded any more, not even the removal of what fills the disk."""
 
+LARGE = 4 * 1024 * 1024
+
 
 class Staging:
     """All staged content of a mount."""
@@ -36,6 +40,8 @@ class Staging:
         self._folder = folder
         self._open: dict[int, StagedFile] = {}
         self._serial = 0
+        self.remove_large: Callable[[Path], object] = lambda path: path.unlink(missing_ok=True)
+        """Given a file that takes the disk long to remove."""
         tree.on_delete = self.discard
         tree.write_down = self.write_down
         tree.hold_content = self.hold
@@ -181,7 +187,14 @@ class Staging:
         with self._database.transaction():
             self._database.execute("DELETE FROM session WHERE ino = ?", ino)
             self._database.execute("DELETE FROM staging WHERE ino = ?", ino)
-            self._database.after_commit(lambda: path.unlink(missing_ok=True))
+            self._database.after_commit(lambda: self._remove(path))
+
+    def _remove(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size > LARGE:
+                self.remove_large(path)
+            else:
+                path.unlink()
 
     def abandon(self, ino: int) -> None:
         """Nobody has it open any more: give the descriptor back.
