@@ -77,6 +77,7 @@ async def test_many_small_writes_are_carried_out_together(
     for number in range(1, 1001):
         await store.write(number, b"b")
     await trio.sleep(2 * behind.MOMENT)
+    await store.behind.wait(store.staged)
     assert trips == 2
     assert store.staged.size == 1001
 
