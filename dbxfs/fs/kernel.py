@@ -8,7 +8,8 @@ were answered "not there" are remembered by key; a change of the key drops them 
 are remembered, further ones are answered without a time-out instead.
 
 `invalidate_*` can block on a request that is under way in the same folder or file. A thread of
-its own does nothing else; requests go on meanwhile, so it always gets on.
+its own does nothing else; requests go on meanwhile, so it always gets on, also when the daemon is
+killed (`apart`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import errno
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 
 import pyfuse3
@@ -24,11 +26,16 @@ import pyfuse3
 from dbxfs.core.names import encode_name, fold
 from dbxfs.store.inode import ROOT_INO, Attributes, Content, Effect, Entry
 
+from .apart import set_apart
+
 log = logging.getLogger(__name__)
 
 REMEMBERED_NAMES = 100_000
 
 STOP_WITHIN = 1.0
+
+DROP_WITHIN = 2.0
+"""Seconds that are waited for one entry to be dropped."""
 
 _HARMLESS = (errno.ENOENT, errno.ENOTDIR, errno.ENOSYS)
 """It holds nothing of the kind; the last one, because it has not yet said its first word."""
@@ -44,6 +51,8 @@ class Kernel:
         self._missed: dict[int, dict[str, set[str]]] = {}
         self._remembered = 0
         self._stopped = False
+        self._said: deque[tuple[int, str]] = deque()
+        """What the thread has to say, which must not write to the log itself."""
         self._queue: queue.SimpleQueue[Effect | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._invalidate_all, name="invalidate", daemon=True)
 
@@ -59,6 +68,7 @@ class Kernel:
         self._stopped = True
         self._queue.put(None)
         self._thread.join(STOP_WITHIN)
+        self._say()
 
     # ---- References ----
 
@@ -143,6 +153,7 @@ class Kernel:
 
     def stale(self, effects: Iterable[Effect]) -> None:
         """Changes that came from Dropbox: drop what the kernel holds of them. Does not block."""
+        self._say()
         for effect in effects:
             match effect:
                 case Entry(parent=parent, name=name, ino=ino) if self._holds(parent):
@@ -154,19 +165,21 @@ class Kernel:
                 case Content(ino=ino) | Attributes(ino=ino) if self._holds(ino):
                     self._queue.put(effect)
 
-    def drop(self, parent: int, name: str) -> None:
-        """Drop one entry, in whichever thread; blocks while a request is under way in the folder.
+    def drop(self, parent: int, name: str) -> bool:
+        """Drop one entry after all that is stale by now; whether that was done in time.
 
-        Raises OSError when the kernel refuses.
+        Blocks while a request is under way in the folder. Not for the event loop's thread.
         """
-        try:
-            self._invalidate(Entry(parent, name))
-        except OSError as error:
-            if error.errno not in _HARMLESS:
-                raise
+        dropped = threading.Event()
+        self._queue.put(Entry(parent, name))
+        self._queue.put(dropped.set)
+        return dropped.wait(DROP_WITHIN)
 
     def then(self, do: Callable[[], None]) -> None:
-        """Call it in the thread when all that is stale by now has been dropped."""
+        """Call it in the thread when all that is stale by now has been dropped.
+
+        It must touch no descriptor (`apart`).
+        """
         self._queue.put(do)
 
     def _holds(self, ino: int) -> bool:
@@ -179,7 +192,13 @@ class Kernel:
 
     # ---- The thread ----
 
+    def _say(self) -> None:
+        while self._said:
+            log.log(*self._said.popleft())
+
     def _invalidate_all(self) -> None:
+        if not set_apart():
+            self._said.append((logging.DEBUG, "no connection to the kernel beside the first"))
         while (effect := self._queue.get()) is not None and not self._stopped:
             try:
                 if callable(effect):
@@ -188,10 +207,11 @@ class Kernel:
                     self._invalidate(effect)
             except OSError as error:
                 if error.errno not in _HARMLESS:
-                    log.warning("the kernel refused to drop %s: %s", effect, error)
+                    refusal = f"the kernel refused to drop {effect}: {error}"
+                    self._said.append((logging.WARNING, refusal))
             except RuntimeError as error:
                 # The session is gone: a plain umount came first.
-                log.debug("not invalidated: %s", error)
+                self._said.append((logging.DEBUG, f"not invalidated: {error}"))
 
     @staticmethod
     def _invalidate(effect: Effect) -> None:
