@@ -140,3 +140,5 @@ class XattrHandlers(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EPERM)
         if not name.startswith(b"user."):
             raise pyfuse3.FUSEError(errno.ENOTSUP)
+        if name == b"user.":
+            raise pyfuse3.FUSEError(errno.EINVAL)
