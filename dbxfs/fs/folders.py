@@ -16,7 +16,7 @@ from dbxfs.store.inode import ROOT_INO, Attributes, Inode
 from .attributes import KEPT, attributes, owner_of_new
 from .context import Context
 from .errors import errnos
-from .spelling import is_respelling
+from .spelling import Retries, is_respelling
 
 SLICE = 128
 """Entries read from the tree at once."""
@@ -30,6 +30,10 @@ class FolderHandlers(pyfuse3.Operations):
     """lookup, forget, opendir, readdir, mkdir, rmdir, unlink, rename, fsyncdir."""
 
     context: Context
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._retries = Retries()
 
     def _name(self, raw: pyfuse3.FileNameT) -> str:
         """A name from the kernel, fit for the tree."""
@@ -83,8 +87,14 @@ class FolderHandlers(pyfuse3.Operations):
         await self._known(parent_inode)
         stored = self._stored(parent_inode, text)
         inode = context.tree.child(parent_inode, stored)
+        self._retries.noted(ctx.pid, parent_inode, text)
         if inode is not None and inode.name != stored:
-            if await trio.to_thread.run_sync(is_respelling, ctx.pid, bytes(name)):
+            respelling = await trio.to_thread.run_sync(is_respelling, ctx.pid, bytes(name))
+            if respelling is None:
+                respelling = self._retries.is_respelling(ctx.pid, parent_inode, text)
+            if respelling is None:
+                raise pyfuse3.FUSEError(errno.ESTALE)
+            if respelling:
                 return _absent(0)
             inode = context.tree.child(parent_inode, stored)
         if inode is None:
@@ -225,6 +235,7 @@ class FolderHandlers(pyfuse3.Operations):
         if flags not in (0, pyfuse3.RENAME_NOREPLACE, pyfuse3.RENAME_EXCHANGE):
             raise pyfuse3.FUSEError(errno.EINVAL)
         context = self.context
+        self._retries.renamed(ctx.pid)
         old, new = self._name(name_old), self._name(name_new)
         await self._known(parent_inode_old)
         await self._known(parent_inode_new)

@@ -4,13 +4,16 @@ To the kernel a rename from `a` to `A` is no rename when both names lead to one 
 success and asks nobody. So in that one call `A` must not be there yet. FUSE does not say what a
 lookup is for; the program that waits for the answer does: the system call that it is in, and the
 paths that it gave, can be read in /proc by whoever may trace it. Root may, and so may the same
-user unless Yama is told otherwise (kernel.yama.ptrace_scope); where it is not allowed, nothing is
-said and such a rename does nothing, as on other file systems that ignore case.
+user unless Yama is told otherwise (kernel.yama.ptrace_scope).
+
+Where it is not allowed, the kernel is made to tell (`Retries`): answered ESTALE, it goes the whole
+way once more and trusts nothing that it holds, so a rename looks up `a` again before `A`, and what
+wants `A` alone does not. It costs two lookups more, and while the kernel still holds an `A` that
+was looked at just before, it asks twice for that and the rename does nothing; therefore the first
+way where it can be had.
 
 Rejected: to show the other spelling as another inode, since then cp(1) takes the two for two
-files and empties the one by copying to the other; and to answer ESTALE, upon which the kernel
-looks up both names anew, since it cannot be told apart from other work when `A` was looked at
-before.
+files and empties the one by copying to the other.
 """
 
 from __future__ import annotations
@@ -59,11 +62,59 @@ _CALLS: dict[str, dict[int, _Call]] = {
 }
 
 
-def is_respelling(pid: int, name: bytes) -> bool:
+RETRY_WITHIN = 1.0
+"""Seconds in which the kernel goes the way again; it does so once, then programs see ESTALE."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What a thread was answered ESTALE for: folder and key, the spelling, and when."""
+
+    place: tuple[int, str]
+    name: str
+    at: float
+    passed: bool = False
+    """It has looked at another spelling since."""
+    told: bool = False
+    """It has come for this one again."""
+
+
+class Retries:
+    """Tells renames that change the spelling by how the kernel tries again after ESTALE."""
+
+    def __init__(self) -> None:
+        self._asked: dict[int, _Asked] = {}
+        """By thread."""
+
+    def noted(self, pid: int, parent: int, name: str) -> None:
+        """A thread looks up a name, in whichever spelling."""
+        asked = self._asked.get(pid)
+        if asked is not None and asked.place == (parent, fold(name)) and asked.name != name:
+            asked.passed = True
+
+    def is_respelling(self, pid: int, parent: int, name: str) -> bool | None:
+        """Whether the thread that looks up this spelling renames to it; None: answer ESTALE."""
+        now, place = time.monotonic(), (parent, fold(name))
+        fresh = {p: asked for p, asked in self._asked.items() if now - asked.at < RETRY_WITHIN}
+        asked, self._asked = fresh.get(pid), fresh
+        if asked is None:
+            fresh[pid] = _Asked(place, name, now)
+            return None
+        if asked.told or (asked.place, asked.name) != (place, name):
+            return False
+        asked.told = True
+        return asked.passed
+
+    def renamed(self, pid: int) -> None:
+        """A thread has come to rename something: it goes no way again."""
+        self._asked.pop(pid, None)
+
+
+def is_respelling(pid: int, name: bytes) -> bool | None:
     """Whether the thread is renaming something to `name` from another spelling of it.
 
     `pid`: the thread that waits for the lookup of `name`. Blocks; the memory that is read can lie
-    in a file on this very mount. False where it cannot be told.
+    in a file on this very mount. None where we may not look; False where it cannot be told.
     """
     try:
         number, *arguments = _system_call(pid)
@@ -73,6 +124,8 @@ def is_respelling(pid: int, name: bytes) -> bool:
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             old = _names(_string(memory.fileno(), arguments[call.old]))
             new = _names(_string(memory.fileno(), arguments[call.new]))
+    except PermissionError:
+        return None
     except (OSError, ValueError, IndexError):
         return False
     # A folder on the way can have the same name; then nobody knows which of them is looked up.

@@ -161,6 +161,42 @@ def test_nobody_else_can_look_into_an_ordinary_users_mount(
         assert "Permission denied" in done.stderr
 
 
+RESPELLINGS = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0  # PR_SET_DUMPABLE: nobody may look at us
+os.chdir(sys.argv[1])
+open("a", "w").close()
+os.mkdir("d")
+os.rename("a", "A")
+os.rename("d", "D")
+assert sorted(os.listdir(".")) == ["A", "D"], os.listdir(".")
+assert os.path.exists("a") and os.path.isdir("d") and not os.path.exists("b")
+open("a", "w").write("by another spelling")
+assert open("A").read() == "by another spelling"
+try:
+    open("a", "x")
+except FileExistsError:
+    pass
+os.mkdir("D/sub")
+os.rename("d/SUB", "D/other")
+os.rename("D/other", "D/Other")
+assert os.listdir("D") == ["Other"], os.listdir("D")
+os.unlink("a")
+os.rmdir("d/OTHER")
+"""
+
+
+def test_spelling_is_changed_for_programs_that_the_daemon_may_not_look_at(
+    users_mount: Callable[..., Mounted], namespace: Namespace
+) -> None:
+    """As where Yama forbids it (kernel.yama.ptrace_scope)."""
+    mounted = users_mount()
+    done = namespace.run(*as_nobody(sys.executable, "-c", RESPELLINGS, mounted.path))
+    assert (done.returncode, done.stderr) == (0, "")
+    mounted.sync()
+    assert mounted.server.paths() == ["/D"]
+
+
 def test_an_ordinary_users_state_is_for_nobody_else(users_mount: Callable[..., Mounted]) -> None:
     mounted = users_mount()
     for top in (mounted.state, mounted.cache, mounted.folder / "xdg" / "state" / "dbxfs"):
