@@ -47,8 +47,11 @@ class Namespace:
     """A mount namespace of its own: commands in it see mounts that nobody else sees."""
 
     def __init__(self, setup: str, *arguments: str | Path) -> None:
-        """Runs the shell script `setup` in it first."""
-        script = f"{setup}\necho ready; exec cat"
+        """Runs the shell script `setup` in it first.
+
+        Other tests' mounts would stay as long as it has them, too.
+        """
+        script = f"umount -ialt fuse.dbxfs\n{setup}\necho ready; exec cat"
         self._holder = subprocess.Popen(
             ["unshare", "-m", "sh", "-c", script, "sh", *map(str, arguments)],
             stdin=subprocess.PIPE,
