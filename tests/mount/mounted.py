@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from dbxfs.cli.socket import ask
 from tests.embedded import Embedded
@@ -365,6 +368,11 @@ def is_mounted(path: Path) -> bool:
 def umount_command(path: Path) -> list[str]:
     """The plain way to unmount for whoever runs the tests."""
     return ["umount", str(path)] if os.getuid() == 0 else ["fusermount3", "-u", str(path)]
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skips a test where the program is not installed."""
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
 def run(

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.mount.mounted import Mounted, python, works
-
-
-def needs(program: str) -> pytest.MarkDecorator:
-    """Skips a test where the program is not installed."""
-    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+from tests.mount.mounted import Mounted, needs, python, works
 
 
 def revisions(mounted: Mounted, path: str) -> int:

@@ -1,0 +1,161 @@
+"""One mount for the programs of a module, a plain folder beside it, and what must come of both.
+
+Each test has a folder of its own and leaves it, so that the last test of a module can look at all
+of them from another machine: a second mount of the account that has nothing but what is on Dropbox.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.programs.outcome")
+
+from tests.mount.agreement import difference, local_tree, remote_tree  # noqa: E402
+from tests.mount.conftest import (  # noqa: E402
+    Bench,
+    _failed,
+    bench,
+    pytest_configure,
+    pytest_runtest_makereport,
+    watched,
+)
+from tests.mount.mounted import Mounted  # noqa: E402
+from tests.programs.outcome import NOW, Desk, Outcome, differences, tree, unequal  # noqa: E402
+
+__all__ = ["bench", "pytest_configure", "pytest_runtest_makereport"]
+
+Work = Callable[[Desk], None]
+
+SECONDS = float(os.environ.get("DBXFS_PROGRAMS_SECONDS", "3"))
+"""How long the programs work that can do so for any time."""
+
+LENGTHY = SECONDS > 60
+"""Whether there is time for all."""
+
+NONE: Mapping[str, str] = {}
+
+SETTINGS = {
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs FUSE."""
+    usable = os.access("/dev/fuse", os.R_OK | os.W_OK)
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.mount)
+            if not usable:
+                item.add_marker(pytest.mark.skip(reason="/dev/fuse cannot be opened"))
+
+
+@dataclass
+class Both:
+    """The two places. Calling it does a work in each, and both must come out the same."""
+
+    mounted: Mounted
+    name: str = ""
+    begun: dict[str, int] = field(default_factory=dict)
+    """The folders of all tests so far, and when they began: ns."""
+
+    def desk(self, place: str, root: Path) -> Desk:
+        """A desk in a folder of the test's own; `place` names the spare one."""
+        desk = Desk(
+            root / self.name,
+            self.mounted.folder / f"spare-{place}" / self.name,
+            {**self.mounted.env, **SETTINGS},
+        )
+        desk.folder.mkdir(parents=True)
+        desk.spare.mkdir(parents=True)
+        return desk
+
+    def __call__(
+        self,
+        work: Work,
+        *,
+        unlike: Mapping[str, str] = NONE,
+        ignored: Mapping[str, str] = NONE,
+        allowed: Callable[[Outcome], Outcome] = lambda outcome: outcome,
+    ) -> Outcome:
+        """Do the work on the disk and in the mount; the contents must have reached Dropbox.
+
+        `unlike`, `ignored`: see `Desk.outcome`. `allowed` turns what the disk gives into what is
+        expected of the mount. Returns the outcome in the mount.
+        """
+        outcomes = []
+        for place, root in (("disk", self.mounted.folder / "plain"), ("mount", self.mounted.path)):
+            desk = self.desk(place, root)
+            work(desk)
+            outcomes.append(desk.outcome(unlike, ignored))
+        disk, mount = outcomes
+        assert "\n".join(differences(allowed(disk), mount)) == ""
+        self.arrived()
+        self.begun[self.name] = desk.started_ns
+        return mount
+
+    def arrived(self) -> None:
+        """Both sides agree, and nothing has gone wrong."""
+        mounted = self.mounted
+        assert mounted.sync() == []
+        assert difference(local_tree(mounted.path), remote_tree(mounted.server)) == []
+        assert mounted.trouble() == []
+
+    def seen_from_another_machine(self) -> None:
+        """A mount without a past shows all that the tests have left, attributes included.
+
+        But not the time that a folder got because something in it came or went: it is not sent.
+        """
+        here = self.mounted
+        assert here.check()["findings"] == []
+        folder = here.folder / "another"
+        folder.mkdir()
+        another = Mounted(folder, here.server)
+        another.start()
+        try:
+            another.sync()
+            for name, began in sorted(self.begun.items()):
+                mine, theirs = tree(here.path / name), tree(another.path / name)
+                for path, entry in mine.items():
+                    if entry.kind == "folder" and isinstance(entry.time, int) and entry.time > began:
+                        mine[path] = replace(entry, time=NOW)
+                        theirs[path] = replace(theirs[path], time=NOW)
+                assert "\n".join(unequal(mine, theirs)) == "", name
+            assert another.trouble() == []
+            another.unmount()
+        finally:
+            another.close()
+
+
+@pytest.fixture(scope="module")
+def places(bench: Bench) -> dict[str, int]:
+    """The folders that the tests of the module have left."""
+    return {}
+
+
+@pytest.fixture
+def both(
+    bench: Bench, places: dict[str, int], request: pytest.FixtureRequest
+) -> Iterator[Both]:
+    """A folder of the test's own on the disk and in the mount."""
+    mounted = bench.get()
+    mounted.log_mark()
+    good = False
+    try:
+        with watched(mounted, request):
+            yield Both(mounted, request.node.name.removeprefix("test_")[:60], places)
+            good = not request.node.stash.get(_failed, False)
+    finally:
+        if not good:
+            print(f"--- the daemon's log\n{mounted.log()[-20000:]}")
+            print(f"--- the server's log\n{mounted.server.log()[-5000:]}")
+            bench.discard()
+            places.clear()

@@ -1,0 +1,216 @@
+"""SQLite in all its journal modes, and what Python's library keeps in single files; locks.
+
+SQLite's write-ahead log wants memory that the processes share by way of a file (`-shm`) mapped
+into each. FUSE has that for the processes of one machine: the pages are the kernel's. Two machines
+that have the same database open at once would each have their own: Dropbox is no place for that in
+any mode, see docs/semantics.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mount.mounted import Mounted, needs, run
+from tests.programs.conftest import Both
+from tests.programs.outcome import Desk, in_order, nothing
+
+WRITERS = 3
+ROWS = 20
+
+WRITER = """
+import sqlite3, sys
+path, mode, name, rows = sys.argv[1:]
+connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+for row in range(int(rows)):
+    connection.execute("BEGIN IMMEDIATE")
+    (count,) = connection.execute("SELECT value FROM counter").fetchone()
+    connection.execute("UPDATE counter SET value = ?", (count + 1,))
+    connection.execute("INSERT INTO noted VALUES (?, ?, ?)", (name, row, bytes(3000)))
+    connection.execute("COMMIT")
+    connection.execute("SELECT sum(length(what)) FROM noted").fetchone()
+connection.close()
+"""
+
+
+def sql(desk: Desk, database: str, statements: str) -> str:
+    """Run statements by the sqlite3 program."""
+    return desk.run("sqlite3", "-batch", database, input=statements)
+
+
+def several(desk: Desk, *commands: list[str]) -> None:
+    """Run Python programs at the same time; all must succeed."""
+    script = "\n".join(
+        (
+            'set -e; pids=""; python=$1; source=$2; shift 2; count=$1; shift',
+            'for number in $(seq "$count"); do',
+            '  "$python" -c "$source" "$@" "$number" & pids="$pids $!"; done',
+            "for pid in $pids; do wait $pid; done",
+        )
+    )
+    for source, *arguments in commands:
+        desk.run("sh", "-c", script, "sh", sys.executable, source, str(WRITERS), *arguments)
+
+
+@needs("sqlite3")
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "wal"])
+def test_sqlite_keeps_all_transactions_of_several_writers(both: Both, mode: str) -> None:
+    def work(desk: Desk) -> None:
+        sql(
+            desk,
+            "data.db",
+            f"PRAGMA journal_mode = {mode};"
+            "CREATE TABLE counter (value INTEGER); INSERT INTO counter VALUES (0);"
+            "CREATE TABLE noted (who TEXT, number INTEGER, what BLOB);",
+        )
+        script = f"""
+set -e
+for name in {" ".join(map(str, range(WRITERS)))}; do
+    "$1" -c "$2" data.db {mode} "$name" {ROWS} & pids="$pids $!"
+done
+for pid in $pids; do wait "$pid"; done
+"""
+        desk.run("sh", "-c", script, "sh", sys.executable, WRITER)
+        sql(desk, "data.db", "SELECT value FROM counter; SELECT who, count(*) FROM noted GROUP BY 1;")
+        sql(
+            desk,
+            "data.db",
+            "BEGIN; DELETE FROM noted WHERE number % 2; ROLLBACK;"
+            "DELETE FROM noted WHERE number > 10; VACUUM; PRAGMA integrity_check;",
+        )
+        sql(desk, "data.db", "PRAGMA journal_mode; SELECT count(*) FROM noted;")
+
+    unlike = {"data.db": "rows lie in the order in which the writers came"}
+    both(work, unlike=unlike)
+
+
+@needs("sqlite3")
+def test_a_transaction_that_was_killed_is_rolled_back(both: Both) -> None:
+    """The journal that the killed program leaves is found and played back by the next."""
+
+    def work(desk: Desk) -> None:
+        for mode in ("delete", "truncate", "wal"):
+            sql(
+                desk,
+                f"{mode}.db",
+                f"PRAGMA journal_mode = {mode}; CREATE TABLE t (a);"
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
+                "INSERT INTO t SELECT randomblob(1000) FROM n;",
+            )
+            killed = (
+                "PRAGMA cache_size = 5; BEGIN; UPDATE t SET a = 'lost' || a; DELETE FROM t"
+                " WHERE rowid > 100;\n.shell kill -9 $PPID\n"
+            )
+            shell = ("sh", "-c", 'exec sqlite3 -batch "$1"', "sh", f"{mode}.db")
+            desk.run(*shell, input=killed, status=-9)
+            assert (desk.folder / f"{mode}.db-{'wal' if mode == 'wal' else 'journal'}").exists()
+            sql(desk, f"{mode}.db", "PRAGMA integrity_check; SELECT count(*), min(length(a)) FROM t;")
+
+    unlike = {"*": "random"}
+    both(work, unlike=unlike)
+
+
+SHELF = """
+import dbm.dumb, dbm.gnu, random, shelve
+source = random.Random(1)
+with shelve.open("shelf") as shelf:
+    for number in range(200):
+        shelf[str(number)] = {"number": number, "text": "x" * source.randrange(500)}
+with shelve.open("shelf", writeback=True) as shelf:
+    for number in range(0, 200, 3):
+        del shelf[str(number)]
+    shelf["1"]["text"] = "changed"
+with shelve.open("shelf", "r") as shelf:
+    print(sorted((key, len(value["text"])) for key, value in shelf.items()))
+for kind in (dbm.dumb,):
+    with kind.open("dumb", "c") as file:
+        for number in range(50):
+            file[str(number)] = b"y" * number
+        del file["7"]
+    with kind.open("dumb", "r") as file:
+        print(sorted(file.keys()))
+"""
+
+MAIL = """
+import email.message, mailbox
+
+def message(number):
+    message = email.message.Message()
+    message["From"] = message["To"] = "a@example.org"
+    message["Subject"] = f"number {number}"
+    message.set_payload("text\\n" * number)
+    return message
+
+for kind, name in ((mailbox.mbox, "mbox"), (mailbox.Maildir, "maildir"), (mailbox.MH, "mh")):
+    box = kind(name)
+    box.lock()
+    keys = [box.add(message(number)) for number in range(12)]
+    box.flush()
+    box.unlock()
+    box = kind(name)
+    box.lock()
+    box.remove(keys[3])
+    box[keys[4]] = message(44)
+    box.flush()
+    box.unlock()
+    if kind is mailbox.Maildir:
+        read = box.get_message(keys[5])
+        read.set_subdir("cur")
+        read.add_flag("S")
+        box[keys[5]] = read
+        folder = box.add_folder("kept")
+        folder.add(message(7))
+    print(name, sorted(one["Subject"] for one in kind(name)))
+    box.close()
+"""
+
+
+def test_shelves_and_mailboxes_hold_what_was_put_in(both: Both) -> None:
+    def work(desk: Desk) -> None:
+        desk.run(sys.executable, "-c", SHELF.replace("dbm.dumb, dbm.gnu", "dbm.dumb"))
+        desk.run(sys.executable, "-c", MAIL)
+
+    ignored = {"maildir/*/*": "names of messages hold time and process"}
+    both(work, unlike={"mbox": "notes when each came", "shelf*": "of the library"}, ignored=ignored)
+
+
+@needs("flock")
+def test_locks_let_one_in_at_a_time(both: Both) -> None:
+    count = """
+import fcntl, os, struct, sys
+how, times = sys.argv[1], int(sys.argv[2])
+file = os.open("counter", os.O_RDWR | os.O_CREAT)
+for _ in range(times):
+    (fcntl.flock if how == "flock" else fcntl.lockf)(file, fcntl.LOCK_EX)
+    value = int(os.pread(file, 20, 0) or b"0")
+    os.pwrite(file, b"%d" % (value + 1), 0)
+    (fcntl.flock if how == "flock" else fcntl.lockf)(file, fcntl.LOCK_UN)
+"""
+    script = """
+set -e
+for how in flock lockf; do
+    pids=""
+    for number in 1 2 3; do "$1" -c "$2" $how 60 & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
+    cat counter; echo
+done
+exec 9> lock
+flock 9
+flock -n lock true || echo taken
+flock -w 0.1 lock true || echo still taken
+flock -u 9
+flock -n -s lock flock -n -s lock echo shared
+flock -n -s lock flock -n -x lock true || echo not alone
+flock . echo a folder can be locked
+"""
+
+    def work(desk: Desk) -> None:
+        desk.run("bash", "-c", script, "bash", sys.executable, count)
+
+    both(work)
+
+
+def test_another_machine_sees_the_databases(both: Both) -> None:
+    both.seen_from_another_machine()
