@@ -41,7 +41,12 @@ LONGEST_VALUE = 1024
 """Bytes that Dropbox takes in one field."""
 
 PIECES = 16
-"""Fields for what is packed; so some 12 KiB of targets and extended attributes fit."""
+"""Fields for what is packed."""
+
+LARGEST = PIECES * LONGEST_VALUE * 3 // 4 - 64
+"""Bytes of target and extended attributes, their names included, that fit however little they can
+be compressed. Programs may set so much: with a limit that compression decides, a value could not be
+replaced by a shorter one."""
 
 _PIECE = [f"data{number:02}" for number in range(PIECES)]
 
@@ -138,12 +143,8 @@ def decode(
 
 
 def fits(attributes: Attributes) -> bool:
-    """Whether Dropbox can keep so much."""
-    try:
-        encode(attributes, 0)
-    except ValueError:
-        return False
-    return True
+    """Whether Dropbox can keep so much of target and extended attributes, whatever they say."""
+    return len(_plain(attributes.link, attributes.xattrs)) <= LARGEST
 
 
 def without_setuid(attributes: Attributes) -> Attributes:
@@ -223,8 +224,11 @@ def _number(text: str | None, lowest: int, highest: int, base: int = 10) -> int 
 def _pack(link: bytes | None, xattrs: Mapping[bytes, bytes]) -> str:
     if link is None and not xattrs:
         return ""
-    plain = msgspec.msgpack.encode((link, sorted(xattrs.items())))
-    return base64.b64encode(zlib.compress(plain, 9)).decode()
+    return base64.b64encode(zlib.compress(_plain(link, xattrs), 9)).decode()
+
+
+def _plain(link: bytes | None, xattrs: Mapping[bytes, bytes]) -> bytes:
+    return msgspec.msgpack.encode((link, sorted(xattrs.items())))
 
 
 def _unpack(text: str) -> tuple[bytes | None, dict[bytes, bytes]]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dbxfs.core.attributes import (
     FIELDS,
+    LARGEST,
     LONGEST_VALUE,
     NOTHING,
     SYMLINK_INFO,
@@ -142,6 +143,24 @@ def test_a_bomb_is_not_unpacked() -> None:
 def test_more_than_dropbox_keeps_does_not_fit() -> None:
     assert fits(Attributes(xattrs={b"user.a": _random(12_000)}))
     assert not fits(Attributes(xattrs={b"user.a": _random(13_000)}))
+
+
+def test_as_much_as_fits_can_be_sent_however_random_it_is() -> None:
+    largest = Attributes(xattrs={b"user.a": _random(LARGEST - 16)})
+    assert fits(largest)
+    assert encode(largest, 0)
+    assert not fits(Attributes(xattrs={b"user.a": bytes(LARGEST)}))
+
+
+def test_regression_a_value_can_be_replaced_by_a_shorter_one_when_there_is_no_more_room() -> None:
+    xattrs: dict[bytes, bytes] = {}
+    number = 0
+    while fits(Attributes(xattrs=xattrs | {b"user.var_%d" % number: b"orig-value-%d" % number})):
+        xattrs[b"user.var_%d" % number] = b"orig-value-%d" % number
+        number += 1
+    for replaced in range(number):
+        xattrs[b"user.var_%d" % replaced] = b"value-%d" % replaced
+        assert fits(Attributes(xattrs=xattrs))
 
 
 def _random(size: int) -> bytes:
