@@ -7,6 +7,7 @@ of them from another machine: a second mount of the account that has nothing but
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,7 +126,11 @@ class Both:
             for name, began in sorted(self.begun.items()):
                 mine, theirs = tree(here.path / name), tree(another.path / name)
                 for path, entry in mine.items():
-                    if entry.kind == "folder" and isinstance(entry.time, int) and entry.time > began:
+                    if (
+                        entry.kind == "folder"
+                        and isinstance(entry.time, int)
+                        and entry.time > began
+                    ):
                         mine[path] = replace(entry, time=NOW)
                         theirs[path] = replace(theirs[path], time=NOW)
                 assert "\n".join(unequal(mine, theirs)) == "", name
@@ -142,16 +147,15 @@ def places(bench: Bench) -> dict[str, int]:
 
 
 @pytest.fixture
-def both(
-    bench: Bench, places: dict[str, int], request: pytest.FixtureRequest
-) -> Iterator[Both]:
+def both(bench: Bench, places: dict[str, int], request: pytest.FixtureRequest) -> Iterator[Both]:
     """A folder of the test's own on the disk and in the mount."""
     mounted = bench.get()
     mounted.log_mark()
     good = False
     try:
         with watched(mounted, request):
-            yield Both(mounted, request.node.name.removeprefix("test_")[:60], places)
+            name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_"))
+            yield Both(mounted, name[:60], places)
             good = not request.node.stash.get(_failed, False)
     finally:
         if not good:

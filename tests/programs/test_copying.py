@@ -25,7 +25,17 @@ def original(folder: Path) -> Path:
         path.write_text(f"{number}\n" * number * 7)
     odd = folder / "odd"
     odd.mkdir()
-    for name in ("-n", "new\nline", "späß", "a'b\"c", "#x#", "*?[", "ü" * 120, ".hidden", "e\u0301"):
+    for name in (
+        "-n",
+        "new\nline",
+        "späß",
+        "a'b\"c",
+        "#x#",
+        "*?[",
+        "ü" * 120,
+        ".hidden",
+        "e\u0301",
+    ):
         (odd / name).write_text(name)
     (folder / "empty folder").mkdir(mode=0o750)
     modes = folder / "modes"
@@ -35,7 +45,12 @@ def original(folder: Path) -> Path:
         (modes / f"{mode:o}").chmod(mode)
     links = folder / "links"
     links.mkdir()
-    for name, target in (("file", "../d0"), ("nowhere", "no/where"), ("up", ".."), ("self", "self")):
+    for name, target in (
+        ("file", "../d0"),
+        ("nowhere", "no/where"),
+        ("up", ".."),
+        ("self", "self"),
+    ):
         (links / name).symlink_to(target)
     with (folder / "sparse").open("wb") as file:
         file.write(b"begin")

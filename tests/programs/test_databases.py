@@ -9,13 +9,12 @@ any mode, see docs/semantics.md.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.mount.mounted import Mounted, needs, run
+from tests.mount.mounted import needs
 from tests.programs.conftest import Both
-from tests.programs.outcome import Desk, in_order, nothing
+from tests.programs.outcome import Desk
 
 WRITERS = 3
 ROWS = 20
@@ -73,7 +72,11 @@ done
 for pid in $pids; do wait "$pid"; done
 """
         desk.run("sh", "-c", script, "sh", sys.executable, WRITER)
-        sql(desk, "data.db", "SELECT value FROM counter; SELECT who, count(*) FROM noted GROUP BY 1;")
+        sql(
+            desk,
+            "data.db",
+            "SELECT value FROM counter; SELECT who, count(*) FROM noted GROUP BY 1;",
+        )
         sql(
             desk,
             "data.db",
@@ -106,7 +109,11 @@ def test_a_transaction_that_was_killed_is_rolled_back(both: Both) -> None:
             shell = ("sh", "-c", 'exec sqlite3 -batch "$1"', "sh", f"{mode}.db")
             desk.run(*shell, input=killed, status=-9)
             assert (desk.folder / f"{mode}.db-{'wal' if mode == 'wal' else 'journal'}").exists()
-            sql(desk, f"{mode}.db", "PRAGMA integrity_check; SELECT count(*), min(length(a)) FROM t;")
+            sql(
+                desk,
+                f"{mode}.db",
+                "PRAGMA integrity_check; SELECT count(*), min(length(a)) FROM t;",
+            )
 
     unlike = {"*": "random"}
     both(work, unlike=unlike)
