@@ -17,6 +17,9 @@ import pytest
 from tests.embedded import Embedded
 from tests.mount.agreement import difference, local_tree, remote_tree
 from tests.mount.mounted import Mounted, Watchdog, ensure_running, eventually
+from tests.mount.users import namespace, place, users_mount
+
+__all__ = ["namespace", "place", "users_mount"]
 
 HANGS_AFTER = 40.0
 """Seconds after which a test's daemon is aborted; `hangs_after` sets another time."""

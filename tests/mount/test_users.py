@@ -7,130 +7,19 @@ changed in a mount namespace of the test's own, which ends with it.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.embedded import Embedded
 from tests.mount.mounted import UMOUNT, Mounted, eventually, run
+from tests.mount.users import NOBODY, Namespace, as_nobody
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="becoming another user needs root")
-
-NOBODY = 65534
-
-OPEN_FUSE = """
-set -e
-mount --make-rprivate /
-mount -t tmpfs -o dev none "$1"
-mknod -m 666 "$1/fuse" c 10 229
-mount --bind "$1/fuse" /dev/fuse
-"""
-"""Lets everybody in the namespace open /dev/fuse; "$1" is an empty folder."""
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that an ordinary user can reach; pytest's own are root's alone."""
-    with tempfile.TemporaryDirectory(prefix="dbxfs-test-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
-
-
-class Namespace:
-    """A mount namespace of its own: commands in it see mounts that nobody else sees."""
-
-    def __init__(self, setup: str, *arguments: str | Path) -> None:
-        """Runs the shell script `setup` in it first.
-
-        Other tests' mounts would stay as long as it has them, too.
-        """
-        script = f"umount -ialt fuse.dbxfs\n{setup}\necho ready; exec cat"
-        self._holder = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", script, "sh", *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._holder.stdout is not None
-        if self._holder.stdout.readline() != "ready\n":
-            self.close()
-            pytest.skip("no mount namespace can be made here")
-
-    @property
-    def enter(self) -> tuple[str, ...]:
-        """Goes before a command that is to run in it."""
-        return ("nsenter", "-m", "-t", str(self._holder.pid))
-
-    def run(self, *command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run a program in it."""
-        return run(*self.enter, *command, **options)  # type: ignore[arg-type]
-
-    def close(self) -> None:
-        """End it; what was mounted in it goes with its last process."""
-        assert self._holder.stdin is not None
-        assert self._holder.stdout is not None
-        self._holder.stdin.close()
-        self._holder.wait(10)
-        self._holder.stdout.close()
-
-
-@pytest.fixture
-def namespace(place: Path) -> Iterator[Namespace]:
-    """Everybody in it may open /dev/fuse."""
-    (place / "dev").mkdir()
-    namespace = Namespace(OPEN_FUSE, place / "dev")
-    yield namespace
-    namespace.close()
-
-
-def as_nobody(*command: str | Path) -> list[str]:
-    """A command as an ordinary user."""
-    become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    return [*become, *map(str, command)]
-
-
-@pytest.fixture
-def users_mount(
-    place: Path, namespace: Namespace, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Mounted]]:
-    """Makes a mount by an ordinary user, with the given options."""
-    if shutil.which("fusermount3") is None:
-        pytest.skip("fuse3 is not installed")
-    if run(*as_nobody(sys.executable, "-c", "import dbxfs.cli.mount")).returncode:
-        pytest.skip("an ordinary user cannot read the program from here")
-    home = place / "home"
-    home.mkdir()
-    server = Embedded(place / "account")
-    server.start()
-    made: list[Mounted] = []
-
-    def make(*options: str) -> Mounted:
-        mounted = Mounted(home, server, options, (*namespace.enter, *as_nobody()))
-        for path in (home, mounted.path):
-            os.chown(path, NOBODY, NOBODY)
-        made.append(mounted)
-        mounted.start()
-        return mounted
-
-    try:
-        yield make
-        for mounted in made:
-            assert mounted.trouble() == []
-    finally:
-        for mounted in made:
-            namespace.run("umount", "-l", mounted.path)
-            if mounted.process is not None:
-                mounted.process.terminate()
-                mounted.process.wait(10)
-                mounted.process = None
-        server.stop()
 
 
 def test_an_ordinary_user_mounts_works_and_unmounts(
@@ -162,42 +51,6 @@ def test_nobody_else_can_look_into_an_ordinary_users_mount(
         done = namespace.run(*become, "ls", mounted.path)
         assert done.returncode != 0
         assert "Permission denied" in done.stderr
-
-
-RESPELLINGS = """
-import ctypes, os, sys
-assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0  # PR_SET_DUMPABLE: nobody may look at us
-os.chdir(sys.argv[1])
-open("a", "w").close()
-os.mkdir("d")
-os.rename("a", "A")
-os.rename("d", "D")
-assert sorted(os.listdir(".")) == ["A", "D"], os.listdir(".")
-assert os.path.exists("a") and os.path.isdir("d") and not os.path.exists("b")
-open("a", "w").write("by another spelling")
-assert open("A").read() == "by another spelling"
-try:
-    open("a", "x")
-except FileExistsError:
-    pass
-os.mkdir("D/sub")
-os.rename("d/SUB", "D/other")
-os.rename("D/other", "D/Other")
-assert os.listdir("D") == ["Other"], os.listdir("D")
-os.unlink("a")
-os.rmdir("d/OTHER")
-"""
-
-
-def test_spelling_is_changed_for_programs_that_the_daemon_may_not_look_at(
-    users_mount: Callable[..., Mounted], namespace: Namespace
-) -> None:
-    """As where Yama forbids it (kernel.yama.ptrace_scope)."""
-    mounted = users_mount()
-    done = namespace.run(*as_nobody(sys.executable, "-c", RESPELLINGS, mounted.path))
-    assert (done.returncode, done.stderr) == (0, "")
-    mounted.sync()
-    assert mounted.server.paths() == ["/D"]
 
 
 def test_an_ordinary_users_state_is_for_nobody_else(users_mount: Callable[..., Mounted]) -> None:
