@@ -1,4 +1,7 @@
-"""Programs as people use them: editors, cp, mv, rm, git, rsync."""
+"""Programs as people use them, and what comes of it on Dropbox: editors, cp, mv, rm.
+
+Whether they do in the mount what they do on a disk is asked in tests/programs.
+"""
 
 from __future__ import annotations
 
@@ -160,16 +163,6 @@ def test_a_tree_copied_moved_and_removed_is_so_on_the_server(
     assert len(mounted.server.tree()) == len(list(source.rglob("*"))) + 1
 
 
-def test_cp_p_keeps_times_and_modes(mounted: Mounted, source: Path) -> None:
-    works("cp", "-rp", source, mounted.path / "tree")
-    mounted.sync()
-    for original in source.rglob("*"):
-        copied = os.stat(mounted.path / "tree" / original.relative_to(source))
-        if original.is_file():
-            assert copied.st_mtime_ns == os.stat(original).st_mtime_ns, original
-        assert copied.st_mode == os.stat(original).st_mode, original
-
-
 def test_mv_into_and_out_of_the_mount_moves_the_bytes(mounted: Mounted, source: Path) -> None:
     works("mv", source / "d0", mounted.path / "d0")
     assert not (source / "d0").exists()
@@ -178,43 +171,6 @@ def test_mv_into_and_out_of_the_mount_moves_the_bytes(mounted: Mounted, source: 
     assert (source / "back" / "run").read_text() == "#!/bin/sh\n"
     mounted.sync()
     assert mounted.server.tree() == []
-
-
-def test_tar_unpacks_into_the_mount(mounted: Mounted, source: Path, tmp_path: Path) -> None:
-    works("tar", "-cf", tmp_path / "all.tar", "-C", source, ".")
-    (mounted.path / "out").mkdir()
-    works("tar", "-xf", tmp_path / "all.tar", "-C", mounted.path / "out")
-    assert works("diff", "-r", source, mounted.path / "out") == ""
-
-
-@needs("git")
-@pytest.mark.timeout(120)
-def test_git_works_in_the_mount(mounted: Mounted, source: Path) -> None:
-    repository = mounted.path / "repository"
-    works("cp", "-r", source, repository)
-    env = {**mounted.env, "GIT_CONFIG_GLOBAL": "/dev/null"}
-    name = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-    works("git", "init", "-q", repository, env=env)
-    works("git", *name, "add", ".", cwd=repository, env=env)
-    works("git", *name, "commit", "-q", "-m", "first", cwd=repository, env=env)
-    (repository / "d0" / "run").write_text("#!/bin/sh\necho changed\n")
-    works("git", *name, "commit", "-q", "-a", "-m", "second", cwd=repository, env=env)
-    assert works("git", "status", "--porcelain", cwd=repository, env=env) == ""
-    assert len(works("git", "log", "--oneline", cwd=repository, env=env).splitlines()) == 2
-    works("git", "fsck", "--strict", cwd=repository, env=env)
-    mounted.sync()
-    works("git", "fsck", "--strict", cwd=repository, env=env)
-
-
-@needs("rsync")
-def test_rsync_twice_sends_nothing_the_second_time(mounted: Mounted, source: Path) -> None:
-    works("rsync", "-a", f"{source}/", f"{mounted.path}/tree/")
-    assert works("diff", "-r", source, mounted.path / "tree") == ""
-    mounted.sync()
-    with mounted.requests() as made:
-        assert works("rsync", "-ai", f"{source}/", f"{mounted.path}/tree/") == ""
-        mounted.sync()
-    assert made == {}
 
 
 def test_df_and_find_and_du_work(mounted: Mounted, source: Path) -> None:

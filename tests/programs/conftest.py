@@ -26,9 +26,17 @@ from tests.mount.conftest import (  # noqa: E402
     watched,
 )
 from tests.mount.mounted import Mounted  # noqa: E402
-from tests.programs.outcome import NOW, Desk, Outcome, differences, tree, unequal  # noqa: E402
+from tests.mount.users import namespace, place, users_mount  # noqa: E402
+from tests.programs.outcome import NONE, NOW, Desk, Outcome, differences, tree, unequal, without  # noqa: E402
 
-__all__ = ["bench", "pytest_configure", "pytest_runtest_makereport"]
+__all__ = [
+    "bench",
+    "namespace",
+    "place",
+    "pytest_configure",
+    "pytest_runtest_makereport",
+    "users_mount",
+]
 
 Work = Callable[[Desk], None]
 
@@ -37,8 +45,6 @@ SECONDS = float(os.environ.get("DBXFS_PROGRAMS_SECONDS", "3"))
 
 LENGTHY = SECONDS > 60
 """Whether there is time for all."""
-
-NONE: Mapping[str, str] = {}
 
 SETTINGS = {
     "LC_ALL": "C.UTF-8",
@@ -68,11 +74,11 @@ class Both:
     begun: dict[str, int] = field(default_factory=dict)
     """The folders of all tests so far, and when they began: ns."""
 
-    def desk(self, place: str, root: Path) -> Desk:
-        """A desk in a folder of the test's own; `place` names the spare one."""
+    def desk(self, where: str, root: Path) -> Desk:
+        """A desk in a folder of the test's own; `where` names the spare one."""
         desk = Desk(
             root / self.name,
-            self.mounted.folder / f"spare-{place}" / self.name,
+            self.mounted.folder / f"spare-{where}" / self.name,
             {**self.mounted.env, **SETTINGS},
         )
         desk.folder.mkdir(parents=True)
@@ -89,14 +95,14 @@ class Both:
     ) -> Outcome:
         """Do the work on the disk and in the mount; the contents must have reached Dropbox.
 
-        `unlike`, `ignored`: see `Desk.outcome`. `allowed` turns what the disk gives into what is
+        `unlike`, `ignored`: see `outcome.without`. `allowed` turns what the disk gives into what is
         expected of the mount. Returns the outcome in the mount.
         """
         outcomes = []
-        for place, root in (("disk", self.mounted.folder / "plain"), ("mount", self.mounted.path)):
-            desk = self.desk(place, root)
+        for where, root in (("disk", self.mounted.folder / "plain"), ("mount", self.mounted.path)):
+            desk = self.desk(where, root)
             work(desk)
-            outcomes.append(desk.outcome(unlike, ignored))
+            outcomes.append(without(desk.outcome(), unlike, ignored))
         disk, mount = outcomes
         assert "\n".join(differences(allowed(disk), mount)) == ""
         self.arrived()

@@ -20,15 +20,22 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.mount.mounted import run
 
+NONE: Mapping[str, str] = MappingProxyType({})
+
 NOW = "now"
 """Stands for a time that nobody has set."""
+
+PYTHON = os.environ.get("DBXFS_PROGRAMS_PYTHON", sys.executable)
+"""The Python whose programs work at a desk; other users may not be able to run ours."""
 
 SLACK_NS = 20_000_000
 """By so much the kernel's coarse clock can be behind."""
@@ -62,8 +69,6 @@ class Desk:
     folder: Path
     spare: Path
     env: Mapping[str, str]
-    become: tuple[str, ...] = ()
-    """Goes before each program: to run it as another user."""
     said: list[str] = field(default_factory=list)
     started_ns: int = field(default_factory=time.time_ns)
 
@@ -82,7 +87,6 @@ class Desk:
         What it said is part of the outcome as far as `said` lets through.
         """
         done = run(
-            *self.become,
             *command,
             cwd=cwd or self.folder,
             env={**self.env, **(env or {})},
@@ -100,21 +104,29 @@ class Desk:
         text = "\n".join(lines).replace(str(self.folder), "HERE").replace(str(self.spare), "SPARE")
         self.said.append(text)
 
-    def outcome(self, unlike: Mapping[str, str], ignored: Mapping[str, str]) -> Outcome:
-        """All that was said and is left.
+    def outcome(self) -> Outcome:
+        """All that was said and is left."""
+        return Outcome(self.said, tree(self.folder, self.started_ns))
 
-        Contents (and sizes) at paths that match a pattern of `unlike` are not looked at, names that
-        match one of `ignored` are left out; the values are the reasons.
-        """
-        left = {
-            path: entry
-            for path, entry in tree(self.folder, self.started_ns).items()
-            if not any(fnmatch.fnmatch(path, pattern) for pattern in ignored)
-        }
-        for path, entry in left.items():
-            if any(fnmatch.fnmatch(path, pattern) for pattern in unlike):
-                left[path] = Left(entry.kind, entry.mode, entry.time)
-        return Outcome(self.said, left)
+
+def without(
+    outcome: Outcome, unlike: Mapping[str, str] = NONE, ignored: Mapping[str, str] = NONE
+) -> Outcome:
+    """The outcome less what is never the same twice; the values are the reasons.
+
+    Contents and sizes at paths that match a pattern of `unlike` are taken out, and all of what
+    matches one of `ignored`.
+    """
+    left = {
+        path: replace(entry, size=None, content=None) if _matches(path, unlike) else entry
+        for path, entry in outcome.left.items()
+        if not _matches(path, ignored)
+    }
+    return Outcome(outcome.said, left)
+
+
+def _matches(path: str, patterns: Mapping[str, str]) -> bool:
+    return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
 
 
 def nothing(_: str) -> str:

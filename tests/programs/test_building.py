@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests.mount.mounted import needs
 from tests.programs.conftest import Both
-from tests.programs.outcome import Desk, in_order, nothing
+from tests.programs.outcome import PYTHON, Desk, in_order, nothing
 
 SOURCES = 8
 
@@ -56,39 +55,41 @@ def project(folder: Path) -> None:
     )
 
 
+def build(desk: Desk) -> None:
+    """All, nothing, a part, all; then what was built is installed and cleared away."""
+    top = desk.folder / "project"
+    project(top)
+
+    def make(*goals: str) -> str:
+        return desk.run("make", "-s", "-j2", "-C", "project", *goals, said=in_order)
+
+    make()
+    desk.run("project/program")
+    desk.run("make", "-C", "project", "-q")
+    desk.run("touch", "project/part3.h")
+    desk.run("make", "-n", "-C", "project", said=in_order)
+    make()
+    desk.run("sed", "-i", "s/1/2/", "project/all.h")
+    assert "part7.c" in desk.run("make", "-j2", "-C", "project", said=in_order)
+    desk.run("project/program")
+    make("install")
+    desk.run("project/out/bin/alias")
+    desk.run("make", "-C", "project", "-q")
+    make("clean")
+    desk.run("make", "-C", "project", "-q", status=1, said=nothing)
+    make()
+
+
 @needs("gcc")
 @needs("make")
 def test_make_builds_what_is_new_and_only_that(both: Both) -> None:
-    def work(desk: Desk) -> None:
-        top = desk.folder / "project"
-        project(top)
-
-        def make(*goals: str) -> str:
-            return desk.run("make", "-s", "-j2", "-C", "project", *goals, said=in_order)
-
-        make()
-        desk.run("project/program")
-        desk.run("make", "-C", "project", "-q")
-        desk.run("touch", "project/part3.h")
-        desk.run("make", "-n", "-C", "project", said=in_order)
-        make()
-        desk.run("sed", "-i", "s/1/2/", "project/all.h")
-        assert "part7.c" in desk.run("make", "-j2", "-C", "project", said=in_order)
-        desk.run("project/program")
-        make("install")
-        desk.run("project/out/bin/alias")
-        desk.run("make", "-C", "project", "-q")
-        make("clean")
-        desk.run("make", "-C", "project", "-q", status=1, said=nothing)
-        make()
-
-    both(work)
+    both(build)
 
 
 def wheel(folder: Path) -> Path:
     """A package with a module, a program and some data, as pip takes it."""
     files = {
-        "parcel/__init__.py": 'from .inner import word\n\ndef main():\n    print("parcel says", word)\n',
+        "parcel/__init__.py": "from .inner import word\n\ndef main():\n    print(word)\n",
         "parcel/inner.py": 'word = "hello"\n',
         **{f"parcel/data/{number}.txt": f"{number}\n" * number for number in range(20)},
         "parcel-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: parcel\nVersion: 1.0\n",
@@ -113,35 +114,31 @@ def _digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
+def make_environment(desk: Desk) -> None:
+    """A package comes, and comes again in its own place."""
+    parcel = wheel(desk.spare)
+    desk.run(PYTHON, "-m", "venv", "--without-pip", "env", timeout=90)
+    pip = (PYTHON, "-m", "pip", "--python", "env/bin/python", "-q")
+    quietly = ("--no-index", "--no-deps", "--disable-pip-version-check", "--no-cache-dir")
+    desk.run(*pip, "install", *quietly, parcel, timeout=90)
+    desk.run("env/bin/parcel")
+    desk.run("env/bin/python", "-c", "import parcel, sys; print(parcel.word, sys.prefix)")
+    desk.run("env/bin/python", "-m", "compileall", "-q", "env/lib")
+    desk.run(*pip, "install", *quietly, "--force-reinstall", parcel, timeout=90)
+    desk.run("env/bin/parcel")
+
+
+ENVIRONMENT_UNLIKE = {
+    "env/pyvenv.cfg": "names the place",
+    "env/bin/*": "names the place",
+    "*.pyc": "notes the time of the source",
+    "*/RECORD": "has the sizes of those",
+    "*/direct_url.json": "names the place",
+}
+
+
 @pytest.mark.hangs_after(100.0)
 @pytest.mark.timeout(150)
 def test_an_environment_with_a_package_of_ours_works(both: Both) -> None:
-    """pip is called from outside: to unpack pip itself tells nothing more, and takes ten seconds."""
-
-    def work(desk: Desk) -> None:
-        parcel = wheel(desk.spare)
-        desk.run(sys.executable, "-m", "venv", "--without-pip", "env", timeout=90)
-        pip = (sys.executable, "-m", "pip", "--python", "env/bin/python", "-q")
-        quietly = ("--no-index", "--no-deps", "--disable-pip-version-check", "--no-cache-dir")
-        desk.run(*pip, "install", *quietly, parcel, timeout=90)
-        desk.run("env/bin/parcel")
-        desk.run("env/bin/python", "-c", "import parcel, sys; print(parcel.word, sys.prefix)")
-        desk.run("env/bin/python", "-m", "compileall", "-q", "env/lib")
-        desk.run(*pip, "install", *quietly, "--force-reinstall", parcel, timeout=90)
-        desk.run("env/bin/parcel")
-        desk.run(*pip, "uninstall", "-y", "parcel", timeout=90)
-        desk.run("env/bin/python", "-c", "import parcel", status=1)
-        desk.run(*pip, "install", *quietly, parcel, timeout=90)
-
-    unlike = {
-        "env/pyvenv.cfg": "names the place",
-        "env/bin/*": "names the place",
-        "*.pyc": "notes the time of the source",
-        "*/RECORD": "has the sizes of those",
-        "*/direct_url.json": "names the place",
-    }
-    both(work, unlike=unlike)
-
-
-def test_another_machine_sees_what_was_built(both: Both) -> None:
-    both.seen_from_another_machine()
+    """pip is called from outside: to unpack pip itself takes ten seconds and tells no more."""
+    both(make_environment, unlike=ENVIRONMENT_UNLIKE)

@@ -8,20 +8,20 @@ any mode, see docs/semantics.md.
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 
 import pytest
 
 from tests.mount.mounted import needs
 from tests.programs.conftest import Both
-from tests.programs.outcome import Desk
+from tests.programs.outcome import PYTHON, Desk
 
 WRITERS = 3
-ROWS = 20
+ROWS = 10
 
 WRITER = """
 import sqlite3, sys
-path, mode, name, rows = sys.argv[1:]
+path, rows, name = sys.argv[1:]
 connection = sqlite3.connect(path, timeout=60, isolation_level=None)
 for row in range(int(rows)):
     connection.execute("BEGIN IMMEDIATE")
@@ -34,59 +34,52 @@ connection.close()
 """
 
 
-def sql(desk: Desk, database: str, statements: str) -> str:
+def sql(desk: Desk, database: str, *statements: str) -> str:
     """Run statements by the sqlite3 program."""
-    return desk.run("sqlite3", "-batch", database, input=statements)
+    return desk.run("sqlite3", "-batch", database, input=";\n".join((*statements, "")))
 
 
-def several(desk: Desk, *commands: list[str]) -> None:
-    """Run Python programs at the same time; all must succeed."""
-    script = "\n".join(
-        (
-            'set -e; pids=""; python=$1; source=$2; shift 2; count=$1; shift',
-            'for number in $(seq "$count"); do',
-            '  "$python" -c "$source" "$@" "$number" & pids="$pids $!"; done',
-            "for pid in $pids; do wait $pid; done",
-        )
-    )
-    for source, *arguments in commands:
-        desk.run("sh", "-c", script, "sh", sys.executable, source, str(WRITERS), *arguments)
-
-
-@needs("sqlite3")
-@pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "wal"])
-def test_sqlite_keeps_all_transactions_of_several_writers(both: Both, mode: str) -> None:
-    def work(desk: Desk) -> None:
-        sql(
-            desk,
-            "data.db",
-            f"PRAGMA journal_mode = {mode};"
-            "CREATE TABLE counter (value INTEGER); INSERT INTO counter VALUES (0);"
-            "CREATE TABLE noted (who TEXT, number INTEGER, what BLOB);",
-        )
-        script = f"""
+def several(desk: Desk, source: str, *arguments: str) -> None:
+    """Run a Python program several times at once, each with a number; all must succeed."""
+    script = f"""
 set -e
-for name in {" ".join(map(str, range(WRITERS)))}; do
-    "$1" -c "$2" data.db {mode} "$name" {ROWS} & pids="$pids $!"
+for number in {" ".join(map(str, range(WRITERS)))}; do
+    python=$1; "$python" -c "${{@:2}}" "$number" & pids="$pids $!"
 done
 for pid in $pids; do wait "$pid"; done
 """
-        desk.run("sh", "-c", script, "sh", sys.executable, WRITER)
-        sql(
-            desk,
-            "data.db",
-            "SELECT value FROM counter; SELECT who, count(*) FROM noted GROUP BY 1;",
-        )
-        sql(
-            desk,
-            "data.db",
-            "BEGIN; DELETE FROM noted WHERE number % 2; ROLLBACK;"
-            "DELETE FROM noted WHERE number > 10; VACUUM; PRAGMA integrity_check;",
-        )
-        sql(desk, "data.db", "PRAGMA journal_mode; SELECT count(*) FROM noted;")
+    desk.run("bash", "-c", script, "bash", PYTHON, source, *arguments)
 
-    unlike = {"data.db": "rows lie in the order in which the writers came"}
-    both(work, unlike=unlike)
+
+def write_by_several(desk: Desk, mode: str) -> None:
+    """Some processes write to one database at once."""
+    sql(
+        desk,
+        "data.db",
+        f"PRAGMA journal_mode = {mode}",
+        "CREATE TABLE counter (value INTEGER)",
+        "INSERT INTO counter VALUES (0)",
+        "CREATE TABLE noted (who TEXT, number INTEGER, what BLOB)",
+    )
+    several(desk, WRITER, "data.db", str(ROWS))
+    sql(desk, "data.db", "SELECT value FROM counter", "SELECT who, count(*) FROM noted GROUP BY 1")
+    sql(desk, "data.db", "BEGIN", "DELETE FROM noted WHERE number % 2", "ROLLBACK")
+    sql(desk, "data.db", "DELETE FROM noted WHERE number > 5", "VACUUM", "PRAGMA integrity_check")
+    sql(desk, "data.db", "PRAGMA journal_mode", "SELECT count(*), sum(length(what)) FROM noted")
+
+
+def write_with_a_log(desk: Desk) -> None:
+    """With the write-ahead log."""
+    write_by_several(desk, "wal")
+
+
+ROWS_UNLIKE = {"data.db": "rows lie in the order in which the writers came"}
+
+
+@needs("sqlite3")
+@pytest.mark.parametrize("mode", ["delete", "truncate", "wal"])
+def test_sqlite_keeps_all_transactions_of_several_writers(both: Both, mode: str) -> None:
+    both(partial(write_by_several, mode=mode), unlike=ROWS_UNLIKE)
 
 
 @needs("sqlite3")
@@ -94,13 +87,14 @@ def test_a_transaction_that_was_killed_is_rolled_back(both: Both) -> None:
     """The journal that the killed program leaves is found and played back by the next."""
 
     def work(desk: Desk) -> None:
-        for mode in ("delete", "truncate", "wal"):
+        for mode in ("delete", "wal"):
             sql(
                 desk,
                 f"{mode}.db",
-                f"PRAGMA journal_mode = {mode}; CREATE TABLE t (a);"
+                f"PRAGMA journal_mode = {mode}",
+                "CREATE TABLE t (a)",
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
-                "INSERT INTO t SELECT randomblob(1000) FROM n;",
+                "INSERT INTO t SELECT randomblob(1000) FROM n",
             )
             killed = (
                 "PRAGMA cache_size = 5; BEGIN; UPDATE t SET a = 'lost' || a; DELETE FROM t"
@@ -109,18 +103,14 @@ def test_a_transaction_that_was_killed_is_rolled_back(both: Both) -> None:
             shell = ("sh", "-c", 'exec sqlite3 -batch "$1"', "sh", f"{mode}.db")
             desk.run(*shell, input=killed, status=-9)
             assert (desk.folder / f"{mode}.db-{'wal' if mode == 'wal' else 'journal'}").exists()
-            sql(
-                desk,
-                f"{mode}.db",
-                "PRAGMA integrity_check; SELECT count(*), min(length(a)) FROM t;",
-            )
+            count = "SELECT count(*), min(length(a)) FROM t"
+            sql(desk, f"{mode}.db", "PRAGMA integrity_check", count)
 
-    unlike = {"*": "random"}
-    both(work, unlike=unlike)
+    both(work, unlike={"*": "random"})
 
 
 SHELF = """
-import dbm.dumb, dbm.gnu, random, shelve
+import dbm.dumb, random, shelve
 source = random.Random(1)
 with shelve.open("shelf") as shelf:
     for number in range(200):
@@ -131,13 +121,12 @@ with shelve.open("shelf", writeback=True) as shelf:
     shelf["1"]["text"] = "changed"
 with shelve.open("shelf", "r") as shelf:
     print(sorted((key, len(value["text"])) for key, value in shelf.items()))
-for kind in (dbm.dumb,):
-    with kind.open("dumb", "c") as file:
-        for number in range(50):
-            file[str(number)] = b"y" * number
-        del file["7"]
-    with kind.open("dumb", "r") as file:
-        print(sorted(file.keys()))
+with dbm.dumb.open("dumb", "c") as file:
+    for number in range(50):
+        file[str(number)] = b"y" * number
+    del file["7"]
+with dbm.dumb.open("dumb", "r") as file:
+    print(sorted(file.keys()))
 """
 
 MAIL = """
@@ -176,8 +165,8 @@ for kind, name in ((mailbox.mbox, "mbox"), (mailbox.Maildir, "maildir"), (mailbo
 
 def test_shelves_and_mailboxes_hold_what_was_put_in(both: Both) -> None:
     def work(desk: Desk) -> None:
-        desk.run(sys.executable, "-c", SHELF.replace("dbm.dumb, dbm.gnu", "dbm.dumb"))
-        desk.run(sys.executable, "-c", MAIL)
+        desk.run(PYTHON, "-c", SHELF)
+        desk.run(PYTHON, "-c", MAIL)
 
     ignored = {"maildir/*/*": "names of messages hold time and process"}
     both(work, unlike={"mbox": "notes when each came", "shelf*": "of the library"}, ignored=ignored)
@@ -214,7 +203,7 @@ flock . echo a folder can be locked
 """
 
     def work(desk: Desk) -> None:
-        desk.run("bash", "-c", script, "bash", sys.executable, count)
+        desk.run("bash", "-c", script, "bash", PYTHON, count)
 
     both(work)
 

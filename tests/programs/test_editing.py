@@ -27,21 +27,25 @@ def note(desk: Desk) -> Path:
     return path
 
 
+def edit_with_vim(desk: Desk) -> None:
+    """Two saves, and a look at the swap file."""
+    note(desk)
+    settings = ("-c", "set swapfile directory=. undofile undodir=. backup backupskip=")
+    vim = ("vim", "-N", "-u", "NONE", "-i", "viminfo", "-es", *settings)
+    swap = "call writefile(glob('.note*.swp', 0, 1), 'seen')"
+    # Vim may hold a terminal that is none, so its status says nothing.
+    desk.run(*vim, "-c", "%s/two/2/", "-c", "preserve", "-c", swap, "-c", "wq", "note.txt")
+    assert (desk.folder / "seen").read_text() == ".note.txt.swp\n"
+    desk.run(*vim, "-c", "undo", "-c", "$s/three/3/", "-c", "wq", "note.txt")
+    desk.run("cat", "note.txt", "note.txt~")
+
+
+VIM_UNLIKE = {"viminfo": "has times in it", "*.un~": "has times in it"}
+
+
 @needs("vim")
 def test_vim_leaves_its_undo_file_and_no_swap_file(both: Both) -> None:
-    def work(desk: Desk) -> None:
-        note(desk)
-        settings = ("-c", "set swapfile directory=. undofile undodir=. backup backupskip=")
-        vim = ("vim", "-N", "-u", "NONE", "-i", "viminfo", "-es", *settings)
-        swap = "call writefile(glob('.note*.swp', 0, 1), 'seen')"
-        # Vim may hold a terminal that is none, so its status says nothing.
-        desk.run(*vim, "-c", "%s/two/2/", "-c", "preserve", "-c", swap, "-c", "wq", "note.txt")
-        assert (desk.folder / "seen").read_text() == ".note.txt.swp\n"
-        desk.run(*vim, "-c", "undo", "-c", "$s/three/3/", "-c", "wq", "note.txt")
-        desk.run("cat", "note.txt", "note.txt~")
-
-    unlike = {"viminfo": "has times in it", "*.un~": "has times in it"}
-    both(work, unlike=unlike)
+    both(edit_with_vim, unlike=VIM_UNLIKE)
 
 
 @needs("emacs")

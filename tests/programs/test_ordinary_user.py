@@ -1,0 +1,101 @@
+"""The same by an ordinary user in a mount of his own: that is how people mount.
+
+Nobody but he can look into it, root neither; so the work and the look at what it left are an errand
+that he does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.mount.mounted import Mounted, needs
+from tests.mount.users import NOBODY, Namespace, as_nobody
+from tests.programs import errand
+from tests.programs.conftest import LENGTHY, SETTINGS
+from tests.programs.outcome import Desk, Outcome, differences, without
+from tests.programs.test_building import ENVIRONMENT_UNLIKE, build, make_environment
+from tests.programs.test_databases import ROWS_UNLIKE, write_with_a_log
+from tests.programs.test_editing import VIM_UNLIKE, edit_with_vim
+from tests.programs.test_git import UNLIKE, objects_copied, work_with_git
+
+pytestmark = [
+    pytest.mark.skipif(os.getuid() != 0, reason="becoming another user needs root"),
+    pytest.mark.timeout(240),
+]
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A work, and what is never the same twice."""
+
+    program: str
+    work: Callable[[Desk], None]
+    unlike: Mapping[str, str] = field(default_factory=dict)
+    lengthy: bool = False
+    allowed: Callable[[Outcome], Outcome] = without
+
+
+JOBS = (
+    Job("vim", edit_with_vim, VIM_UNLIKE),
+    Job("sqlite3", write_with_a_log, ROWS_UNLIKE),
+    Job("make", build),
+    Job("git", work_with_git, UNLIKE, lengthy=True, allowed=objects_copied),
+    Job("python3", make_environment, ENVIRONMENT_UNLIKE, lengthy=True),
+)
+
+
+def usable_python(namespace: Namespace) -> str:
+    """A Python that programs of the ordinary user can run; ours may lie where only root looks."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        tried = as_nobody("sh", "-c", '"$0" -c "import sqlite3, venv, pip"', python)
+        if namespace.run(*tried).returncode == 0:
+            return python
+    pytest.skip("no Python with pip is there for an ordinary user")
+
+
+@needs("vim")
+@needs("sqlite3")
+@needs("gcc")
+@needs("make")
+def test_programs_of_an_ordinary_user_do_in_his_mount_what_they_do_on_the_disk(
+    users_mount: Callable[..., Mounted], namespace: Namespace, place: Path
+) -> None:
+    mounted = users_mount()
+    disk = place / "disk"
+    disk.mkdir()
+    os.chown(disk, NOBODY, NOBODY)
+    env = {
+        **mounted.env,
+        **SETTINGS,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "DBXFS_PROGRAMS_PYTHON": usable_python(namespace),
+    }
+
+    def do(job: Job, root: Path, spare: str) -> Outcome:
+        folder, beside = root / job.program, disk / spare
+        made = namespace.run(*as_nobody("mkdir", folder, beside))
+        assert made.returncode == 0, made.stderr
+        command = as_nobody(*errand.command(job.work, folder, beside))
+        done = namespace.run(*command, env=env, timeout=100)
+        assert done.returncode == 0, done.stderr
+        return without(errand.read(done.stdout), job.unlike)
+
+    for job in JOBS:
+        if job.lengthy and not LENGTHY:
+            continue
+        there = do(job, disk, f"{job.program}-disk")
+        here = do(job, mounted.path, f"{job.program}-mount")
+        assert "\n".join(differences(job.allowed(there), here)) == "", job.program
+        assert mounted.sync() == []
+        sent = mounted.server.paths(f"/{job.program}")
+        assert sent == sorted(f"/{job.program}/{path}" for path in here.left)
+    assert mounted.check()["findings"] == []
