@@ -240,7 +240,8 @@ async def _serve(
             root=options.folder,
             templates=attributes.templates,
         )
-        space = SpaceWatch(client, database, partial(_root_changed, database), replicator.retry)
+        moved = partial(_root_changed, database)
+        space = SpaceWatch(client, database, moved, replicator.retry, staging.growing)
         context = Context(
             tree=tree,
             staging=staging,

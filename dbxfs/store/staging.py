@@ -169,6 +169,15 @@ class Staging:
             if staged.dirty and self._tree.find(staged.ino) is not None:
                 self.record(staged)
 
+    def growing(self) -> int:
+        """Bytes by which files have grown and the database does not know it yet."""
+        found = [(staged, self._tree.find(staged.ino)) for staged in self._open.values()]
+        return sum(
+            max(0, staged.shown_size - max(inode.size, inode.base_size or 0))
+            for staged, inode in found
+            if inode is not None and inode.parent is not None
+        )
+
     def retire(self, staged: StagedFile) -> None:
         """Dropbox has the content: it is no longer staged. The file is left to the caller."""
         if self._open.get(staged.ino) is staged:

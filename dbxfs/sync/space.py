@@ -1,8 +1,9 @@
 """How much room there is on Dropbox: what statfs shows, and how much programs may still write.
 
 Dropbox is asked now and then, and after a sync. Between two answers what programs add is counted,
-so that a write which cannot fit is refused when it is made and not an hour later by Dropbox. A
-refusal is never based on an old answer: before one, Dropbox is asked again.
+so that a write which cannot fit is refused when it is made and not an hour later by Dropbox. What
+they truncate and remove is not: before a refusal all that waits is counted anew, and Dropbox asked
+again if its answer is old.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ class SpaceWatch:
         database: Database,
         on_root_changed: Callable[[str | None], None],
         retry: Callable[[str], None],
+        growing: Callable[[], int],
     ) -> None:
         """`on_root_changed` is told the namespace of a team's root that is another one now.
 
-        `retry` is told the kind of refusals (core.refusals) whose cause may be gone.
+        `retry` is told the kind of refusals (core.refusals) whose cause may be gone. `growing`
+        gives the bytes that programs have added and the database does not know yet.
         """
         self._client = client
         self._database = database
         self._on_root_changed = on_root_changed
         self._retry = retry
+        self._growing = growing
         self._asked = -math.inf
         self._asking = trio.Lock()
         self._unsent = 0
@@ -70,6 +74,8 @@ class SpaceWatch:
     async def add(self, size: int) -> bool:
         """A program wants to make a file larger by `size` bytes; whether they fit."""
         if size > self.room():
+            await self._count()
+        if size > self.room():
             with trio.move_on_after(PATIENCE):
                 async with self._asking:
                     if trio.current_time() - self._asked > OLD:
@@ -81,13 +87,11 @@ class SpaceWatch:
 
     async def refresh(self) -> None:
         """Ask; without an answer what is known stays."""
-        added = self._added
         try:
             space = await self._client.space()
-            unsent = await trio.to_thread.run_sync(self._database.unsent)
             self._database.set_meta("space", f"{space.used} {space.allocated}")
             self._asked = trio.current_time()
-            self._unsent, self._added = unsent, self._added - added
+            await self._count()
             if self.room() > 0:
                 self._retry(NO_SPACE)
         except PathRootChanged as error:
@@ -96,6 +100,16 @@ class SpaceWatch:
             log.debug("the quota is not known: %s", error)
         except sqlite3.Error as error:
             log.warning("the quota cannot be stored: %s", error)
+
+    async def _count(self) -> None:
+        """Count anew what is not sent."""
+        added = self._added
+        try:
+            unsent = await trio.to_thread.run_sync(self._database.unsent)
+        except sqlite3.Error as error:
+            log.warning("what is not sent cannot be counted: %s", error)
+        else:
+            self._unsent, self._added = unsent + self._growing(), self._added - added
 
     async def run(self) -> None:
         """Ask for ever."""

@@ -221,6 +221,21 @@ def test_what_cannot_fit_is_refused_when_it_is_written(mounted: Mounted) -> None
     assert len(mounted.server.content("/large")) == 20_000
 
 
+def test_regression_what_is_removed_or_truncated_makes_room_at_once(mounted: Mounted) -> None:
+    """Only what was added was counted, for as long as Dropbox's answer was good."""
+    mounted.server.control("quota", {"allocated": 100_000})
+    assert mounted.sync() == []
+    for _ in range(3):
+        (mounted.path / "removed").write_bytes(bytes(60_000))
+        (mounted.path / "removed").unlink()
+        with (mounted.path / "truncated").open("wb") as file:
+            file.write(bytes(60_000))
+            file.flush()
+            file.truncate(10)
+    assert mounted.sync() == []
+    assert mounted.server.content("/truncated") == bytes(10)
+
+
 def test_room_that_is_made_elsewhere_counts_at_once(mounted: Mounted) -> None:
     mounted.server.edit([{"op": "write", "path": "/big", "text": "x" * 90_000}])
     mounted.server.control("quota", {"allocated": 100_000})
