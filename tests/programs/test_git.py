@@ -15,7 +15,7 @@ from tests.mount.mounted import needs, works
 from tests.programs.conftest import LENGTHY, Both
 from tests.programs.outcome import Desk, Outcome, in_order, nothing
 
-FILES = 2000 if LENGTHY else 70
+FILES = 1000 if LENGTHY else 70
 
 ENV = {
     **{f"GIT_{who}_NAME": "A" for who in ("AUTHOR", "COMMITTER")},

@@ -92,8 +92,8 @@ def test_programs_of_an_ordinary_user_do_in_his_mount_what_they_do_on_the_disk(
     for job in JOBS:
         if job.lengthy and not LENGTHY:
             continue
-        there = do(job, disk, f"{job.program}-disk")
-        here = do(job, mounted.path, f"{job.program}-mount")
+        there = do(job, disk, f"spare-disk-{job.program}")
+        here = do(job, mounted.path, f"spare-mount-{job.program}")
         assert "\n".join(differences(job.allowed(there), here)) == "", job.program
         assert mounted.sync() == []
         sent = mounted.server.paths(f"/{job.program}")
