@@ -27,7 +27,17 @@ from tests.mount.conftest import (  # noqa: E402
 )
 from tests.mount.mounted import Mounted  # noqa: E402
 from tests.mount.users import namespace, place, users_mount  # noqa: E402
-from tests.programs.outcome import NONE, NOW, Desk, Outcome, differences, tree, unequal, without  # noqa: E402
+from tests.programs.outcome import (  # noqa: E402
+    NONE,
+    NOW,
+    Desk,
+    Left,
+    Outcome,
+    differences,
+    tree,
+    unequal,
+    without,
+)
 
 __all__ = [
     "bench",
@@ -71,8 +81,8 @@ class Both:
 
     mounted: Mounted
     name: str = ""
-    begun: dict[str, int] = field(default_factory=dict)
-    """The folders of all tests so far, and when they began: ns."""
+    names: set[str] = field(default_factory=set)
+    """The folders of all tests so far, for who looks from another machine."""
 
     def desk(self, where: str, root: Path) -> Desk:
         """A desk in a folder of the test's own; `where` names the spare one."""
@@ -106,7 +116,7 @@ class Both:
         disk, mount = outcomes
         assert "\n".join(differences(allowed(disk), mount)) == ""
         self.arrived()
-        self.begun[self.name] = desk.started_ns
+        self.names.add(self.name)
         return mount
 
     def arrived(self) -> None:
@@ -119,7 +129,7 @@ class Both:
     def seen_from_another_machine(self) -> None:
         """A mount without a past shows all that the tests have left, attributes included.
 
-        But not the time that a folder got because something in it came or went: it is not sent.
+        But not the times of folders: they are not sent for their own sake (docs/semantics.md).
         """
         here = self.mounted
         assert here.check()["findings"] == []
@@ -129,16 +139,8 @@ class Both:
         another.start()
         try:
             another.sync()
-            for name, began in sorted(self.begun.items()):
-                mine, theirs = tree(here.path / name), tree(another.path / name)
-                for path, entry in mine.items():
-                    if (
-                        entry.kind == "folder"
-                        and isinstance(entry.time, int)
-                        and entry.time > began
-                    ):
-                        mine[path] = replace(entry, time=NOW)
-                        theirs[path] = replace(theirs[path], time=NOW)
+            for name in sorted(self.names):
+                mine, theirs = (untimed(tree(m.path / name)) for m in (here, another))
                 assert "\n".join(unequal(mine, theirs)) == "", name
             assert another.trouble() == []
             another.unmount()
@@ -146,14 +148,22 @@ class Both:
             another.close()
 
 
+def untimed(entries: dict[str, Left]) -> dict[str, Left]:
+    """The same without the times of folders."""
+    return {
+        path: replace(entry, time=NOW) if entry.kind == "folder" else entry
+        for path, entry in entries.items()
+    }
+
+
 @pytest.fixture(scope="module")
-def places(bench: Bench) -> dict[str, int]:
+def places(bench: Bench) -> set[str]:
     """The folders that the tests of the module have left."""
-    return {}
+    return set()
 
 
 @pytest.fixture
-def both(bench: Bench, places: dict[str, int], request: pytest.FixtureRequest) -> Iterator[Both]:
+def both(bench: Bench, places: set[str], request: pytest.FixtureRequest) -> Iterator[Both]:
     """A folder of the test's own on the disk and in the mount."""
     mounted = bench.get()
     mounted.log_mark()
