@@ -71,6 +71,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.mount)
+            if LENGTHY:
+                item.add_marker(pytest.mark.hangs_after(1200.0), append=False)
+                item.add_marker(pytest.mark.timeout(1500), append=False)
             if not usable:
                 item.add_marker(pytest.mark.skip(reason="/dev/fuse cannot be opened"))
 

@@ -34,7 +34,7 @@ UNLIKE = {
     "*/objects/info/commit-graphs/*": "named by what is in it",
 }
 
-pytestmark = [needs("git"), pytest.mark.timeout(600 if LENGTHY else 120)]
+pytestmark = [needs("git"), pytest.mark.timeout(150)]
 """The time that git needs is that of some thousand small files."""
 
 
@@ -117,7 +117,7 @@ def work_with_git(desk: Desk) -> None:
     git("-C", "one", "worktree", "remove", "../tree")
 
 
-@pytest.mark.hangs_after(500.0 if LENGTHY else 90.0)
+@pytest.mark.hangs_after(90.0)
 def test_git_stores_the_same_objects_and_all_are_whole(both: Both) -> None:
     both(work_with_git, unlike=UNLIKE, allowed=objects_copied)
     mounted = both.mounted

@@ -16,7 +16,7 @@ from tests.mount.mounted import needs, run, works
 from tests.programs.conftest import LENGTHY, SECONDS, Both
 from tests.programs.outcome import Desk, in_order, nothing
 
-SIZE = "64M" if LENGTHY else "2M"
+SIZE = "16M" if LENGTHY else "2M"
 
 JOBS = f"""
 [global]
@@ -65,12 +65,12 @@ nrfiles=20
 
 
 @needs("fio")
-@pytest.mark.hangs_after(120.0 + SECONDS)
-@pytest.mark.timeout(240 + SECONDS)
+@pytest.mark.hangs_after(120.0)
+@pytest.mark.timeout(200)
 def test_fio_reads_back_what_it_wrote_in_every_way(both: Both) -> None:
     def work(desk: Desk) -> None:
         (desk.spare / "jobs").write_text(JOBS)
-        desk.run("fio", desk.spare / "jobs", said=nothing, timeout=100 + SECONDS)
+        desk.run("fio", desk.spare / "jobs", said=nothing, timeout=600 if LENGTHY else 100)
 
     both(work, unlike={"*": "blocks hold the time"})
 
