@@ -117,7 +117,8 @@ class Both:
             work(desk)
             outcomes.append(without(desk.outcome(), unlike, ignored))
         disk, mount = outcomes
-        assert "\n".join(differences(allowed(disk), mount)) == ""
+        found = "\n".join(differences(allowed(disk), mount))
+        assert not found, found
         self.arrived()
         self.names.add(self.name)
         return mount
@@ -144,7 +145,8 @@ class Both:
             another.sync()
             for name in sorted(self.names):
                 mine, theirs = (untimed(tree(m.path / name)) for m in (here, another))
-                assert "\n".join(unequal(mine, theirs)) == "", name
+                found = "\n".join(unequal(mine, theirs))
+                assert not found, f"in {name}:\n{found}"
             assert another.trouble() == []
             another.unmount()
         finally:

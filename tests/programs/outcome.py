@@ -15,6 +15,7 @@ a time that is kept to the second, would not be seen.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import hashlib
 import os
@@ -177,14 +178,9 @@ def _left(path: Path, started_ns: int | None) -> Left:
 
 def differences(disk: Outcome, mount: Outcome) -> list[str]:
     """What is not the same, a line each."""
-    found = [
-        f"said on the disk:\n{there}\nsaid in the mount:\n{here}"
-        for there, here in zip(disk.said, mount.said, strict=False)
-        if there != here
-    ]
-    if len(disk.said) != len(mount.said):
-        found.append(f"{len(disk.said)} programs ran on the disk, {len(mount.said)} in the mount")
-    return found + unequal(disk.left, mount.left)
+    there, here = ("\n".join(outcome.said).splitlines() for outcome in (disk, mount))
+    said = difflib.unified_diff(there, here, "said on the disk", "in the mount", n=1, lineterm="")
+    return [*said, *unequal(disk.left, mount.left)]
 
 
 def unequal(disk: Mapping[str, Left], mount: Mapping[str, Left]) -> list[str]:

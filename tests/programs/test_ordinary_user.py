@@ -94,7 +94,8 @@ def test_programs_of_an_ordinary_user_do_in_his_mount_what_they_do_on_the_disk(
             continue
         there = do(job, disk, f"spare-disk-{job.program}")
         here = do(job, mounted.path, f"spare-mount-{job.program}")
-        assert "\n".join(differences(job.allowed(there), here)) == "", job.program
+        found = "\n".join(differences(job.allowed(there), here))
+        assert not found, f"{job.program}:\n{found}"
         assert mounted.sync() == []
         sent = mounted.server.paths(f"/{job.program}")
         assert sent == sorted(f"/{job.program}/{path}" for path in here.left)
