@@ -8,6 +8,9 @@ any mode, see docs/semantics.md.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import subprocess
 from functools import partial
 
 import pytest
@@ -109,6 +112,45 @@ def test_a_transaction_that_was_killed_is_rolled_back(both: Both) -> None:
     both(work, unlike={"*": "random"})
 
 
+COMMITTER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1] + ".db", isolation_level=None)
+connection.execute("PRAGMA journal_mode = " + sys.argv[1])
+connection.execute("PRAGMA synchronous = FULL")
+connection.execute("CREATE TABLE t (number INTEGER PRIMARY KEY, what BLOB)")
+for number in range(100_000):
+    connection.execute("INSERT INTO t VALUES (?, ?)", (number, bytes(5000)))
+    print(number, flush=True)
+"""
+
+
+def test_what_sqlite_has_committed_survives_a_kill_of_the_daemon(both: Both) -> None:
+    """The programs die of it; whoever opens the database next finds all that was committed."""
+    mounted, folder = both.mounted, both.mounted.path / both.name
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        writers: dict[str, subprocess.Popen[str]] = {}
+        for mode in ("delete", "wal"):
+            command = (PYTHON, "-c", COMMITTER, mode)
+            pipe = subprocess.PIPE
+            writer = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True)
+            writers[mode] = stack.enter_context(writer)
+            stack.callback(writer.kill)
+        for writer in writers.values():
+            assert writer.stdout is not None
+            for _ in range(15):
+                assert writer.stdout.readline()
+        mounted.kill()
+        said = {mode: writer.communicate(timeout=20)[0] for mode, writer in writers.items()}
+    mounted.start()
+    for mode in writers:
+        with contextlib.closing(sqlite3.connect(folder / f"{mode}.db")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            ((last,),) = connection.execute("SELECT max(number) FROM t")
+        assert last >= max([14, *map(int, said[mode].split())])
+    both.arrived()
+
+
 SHELF = """
 import dbm.dumb, random, shelve
 source = random.Random(1)
@@ -176,7 +218,7 @@ def test_shelves_and_mailboxes_hold_what_was_put_in(both: Both) -> None:
 def test_locks_let_one_in_at_a_time(both: Both) -> None:
     count = """
 import fcntl, os, struct, sys
-how, times = sys.argv[1], int(sys.argv[2])
+how, times = sys.argv[1], int(sys.argv[1])
 file = os.open("counter", os.O_RDWR | os.O_CREAT)
 for _ in range(times):
     (fcntl.flock if how == "flock" else fcntl.lockf)(file, fcntl.LOCK_EX)
