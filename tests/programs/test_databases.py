@@ -218,7 +218,7 @@ def test_shelves_and_mailboxes_hold_what_was_put_in(both: Both) -> None:
 def test_locks_let_one_in_at_a_time(both: Both) -> None:
     count = """
 import fcntl, os, struct, sys
-how, times = sys.argv[1], int(sys.argv[1])
+how, times = sys.argv[1], int(sys.argv[2])
 file = os.open("counter", os.O_RDWR | os.O_CREAT)
 for _ in range(times):
     (fcntl.flock if how == "flock" else fcntl.lockf)(file, fcntl.LOCK_EX)
