@@ -50,7 +50,7 @@ __all__ = [
 
 Work = Callable[[Desk], None]
 
-SECONDS = float(os.environ.get("DBXFS_PROGRAMS_SECONDS", "3"))
+SECONDS = float(os.environ.get("DBXFS_PROGRAMS_SECONDS", "2"))
 """How long the programs work that can do so for any time."""
 
 LENGTHY = SECONDS > 60

@@ -44,23 +44,25 @@ ioengine=libaio
 iodepth=16
 direct=1
 
-[side-by-side]
-ioengine=libaio
-iodepth=8
-numjobs=3
-
 [two-in-one-file]
 direct=1
 numjobs=2
 filename=shared
 offset_increment={SIZE}
 
+[many-files]
+nrfiles=20
+"""
+
+MORE_JOBS = """
+[side-by-side]
+ioengine=libaio
+iodepth=8
+numjobs=3
+
 [read-just-behind]
 verify_backlog=64
 fsync=200
-
-[many-files]
-nrfiles=20
 """
 
 
@@ -69,7 +71,7 @@ nrfiles=20
 @pytest.mark.timeout(200)
 def test_fio_reads_back_what_it_wrote_in_every_way(both: Both) -> None:
     def work(desk: Desk) -> None:
-        (desk.spare / "jobs").write_text(JOBS)
+        (desk.spare / "jobs").write_text(JOBS + MORE_JOBS * LENGTHY)
         desk.run("fio", desk.spare / "jobs", said=nothing, timeout=600 if LENGTHY else 100)
 
     both(work, unlike={"*": "blocks hold the time"})
