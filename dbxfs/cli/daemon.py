@@ -63,6 +63,7 @@ from dbxfs.sync.uploader import Uploader
 from dbxfs.sync.uploads import Uploads
 
 from .folders import Folders, locked, registered
+from .limits import set_limits
 from .mountinfo import mounted_device, place
 from .options import MountOptions
 from .socket import serve_commands
@@ -114,6 +115,7 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
 
     Raises `MountError`, or `InUseError` when another daemon has the state.
     """
+    set_limits()
     folders = Folders.of(options)
     with locked(folders.state):
         try:

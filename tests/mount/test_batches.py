@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,21 @@ def test_what_is_refused_in_a_batch_is_refused_alone(mounted: Mounted, source: P
     kinds = {path: shape[0] for path, shape in remote_tree(mounted.server).items()}
     assert sum(kind == "file" for kind in kinds.values()) == 121
     assert sum(kind == "folder" for kind in kinds.values()) == 7
+
+
+def test_a_batch_may_have_more_files_than_the_usual_limit_of_descriptors(
+    make_mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        pytest.skip("there are too few descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        mounted = make_mount()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for number in range(700):
+        (tmp_path / "many" / str(number)).parent.mkdir(exist_ok=True)
+        (tmp_path / "many" / str(number)).write_bytes(b"%d" % number)
+    works("cp", "-r", tmp_path / "many", mounted.path / "many")
+    agree(mounted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -153,3 +154,10 @@ def test_the_socket_answers_its_own_user_and_root_only(mounted: Mounted) -> None
     finally:
         socket.chmod(0o600)
     assert mounted.status()["pending"] == 0
+
+
+def test_its_memory_is_nobody_elses_and_ends_in_no_core_file(mounted: Mounted) -> None:
+    limits = Path(f"/proc/{mounted.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 +0 ", limits)
+    said = as_nobody(Path("/"), lambda: Path(f"/proc/{mounted.pid}/environ").read_text())
+    assert said == "EACCES"
