@@ -110,12 +110,16 @@ class Services:
     attributes: AttributeKeeper
 
 
+PARTS = 5
+"""A batch may hold this part of the descriptors: two are on their way at once."""
+
+
 def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) -> None:
     """Mount, serve until unmounted, clean up. `ready` is called when the mount answers.
 
     Raises `MountError`, or `InUseError` when another daemon has the state.
     """
-    set_limits()
+    descriptors = set_limits()
     folders = Folders.of(options)
     with locked(folders.state):
         try:
@@ -126,7 +130,7 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
             raise MountError(f"{folders.database} cannot be opened: {error}") from None
         cache = PinningCache(folders.cache, options.cache_size, folders.pinned)
         try:
-            trio.run(_serve, options, settings, folders, tree, staging, cache, ready)
+            trio.run(_serve, options, settings, folders, tree, staging, cache, descriptors, ready)
         except* (MountError, DropboxError, WrongAccountError) as group:
             raise MountError(str(_first(group))) from None
         finally:
@@ -198,6 +202,7 @@ async def _serve(
     tree: Tree,
     staging: Staging,
     cache: PinningCache,
+    descriptors: int,
     ready: Callable[[], None],
 ) -> None:
     database = tree.database
@@ -228,7 +233,8 @@ async def _serve(
         )
         uploads = Uploads(client, tree, journal, staging, uploader, steps, cache, attributes)
         settle = 0.0 if options.sync_remote else SETTLE
-        replicator = Replicator(tree, journal, staging, steps, uploads, switch, settle)
+        together = descriptors // PARTS
+        replicator = Replicator(tree, journal, staging, steps, uploads, switch, settle, together)
         tree.on_pending = replicator.pending
         tree.on_change = pinner.wake
         tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)

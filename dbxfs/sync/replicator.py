@@ -112,13 +112,18 @@ class Replicator:
         uploads: Uploads,
         switch: Switch,
         settle: float = SETTLE,
+        together: int = batching.MOST,
     ) -> None:
-        """`settle`: seconds that an inode must be left alone before it is sent."""
+        """`settle`: seconds that an inode must be left alone before it is sent.
+
+        `together`: how many may be sent at once.
+        """
         self._tree = tree
         self._journal = journal
         self._staging = staging
         self._steps = steps
         self._settle = settle
+        self._together = together
         self._uploads = uploads
         self._switch = switch
         switch.on_change = self.switched
@@ -270,7 +275,8 @@ class Replicator:
         alone = self._alone | {
             ino for ino, member in self._ready.items() if type(member.call) in self._no_batches
         }
-        for batch in batching.batches(self._ready.values(), self._size.most, alone):
+        most = min(self._size.most, self._together)
+        for batch in batching.batches(self._ready.values(), most, alone):
             if isinstance(batch[0].call, plan.Upload | plan.Bring):
                 self._begin_to_send(batch, nursery)
             else:
