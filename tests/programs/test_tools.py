@@ -57,8 +57,10 @@ mkdir many; (cd many; seq 300 | xargs touch; ls | wc -l; find . -name '*7' -dele
 (cd many; for name in 1*; do mv "$name" "to $name"; done; ls | cksum)
 find many -type f -newermt 2001-01-01 | wc -l; rm -r many
 i=0; while [ $i -lt 50 ]; do echo "$i" >> log; i=$((i + 1)); done; cksum < log
-(tail -n 0 -f log & echo $! > tail; for i in 1 2 3; do echo "line $i" >> log; done; sleep 0.3
-kill "$(cat tail)"; wait) 2> /dev/null | head -n 3 || true; rm tail
+: > seen; tail -n 1 -f log >> seen & follower=$!
+for i in 1 2 3; do echo "line $i" >> log; done
+for i in $(seq 300); do [ "$(tail -n 1 seen)" = "line 3" ] && break; sleep 0.1; done
+kill $follower; wait $follower 2> /dev/null || true; tail -n 1 seen; rm seen
 """
 
 
