@@ -72,6 +72,8 @@ FEED_TRIES = 5
 WAIT_FOR = (Unreachable, RateLimited, ServerTrouble, Unauthorized, PathRootChanged)
 """Failures that are nobody's fault but the moment's: everything waits. Others are held alone."""
 FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "conflict"))
+NESTED = "duplicated_or_nested_paths"
+"""Two of a batch cannot go together."""
 PAUSE_CAP = 30.0
 LOOK_AGAIN = 1.0
 
@@ -474,6 +476,10 @@ class Replicator:
     def _member_failed(self, ino: int, error: Exception) -> None:
         if self._tree.find(ino) is None:
             self._agenda.drop(ino)
+        elif isinstance(error, EndpointError) and NESTED in error.tags and ino not in self._alone:
+            # Another batch of this round has moved what they were in.
+            self._alone.add(ino)
+            self._put_off(ino, AGAIN)
         elif isinstance(error, EndpointError):
             self._refused(ino, error)
         elif isinstance(error, DropboxError):

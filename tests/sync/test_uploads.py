@@ -356,3 +356,28 @@ async def test_regression_many_that_met_a_busy_dropbox_make_one_pause(
     await replicator._carry_out(members)
     assert replicator._resume_at - trio.current_time() <= 0.5
     assert replicator.trouble is not None
+
+
+async def test_regression_moves_that_turn_out_to_lie_in_each_other_go_alone(
+    sender: Sender, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their folder was moved by another batch of the same round."""
+    mount, replicator = sender.mount, sender.replicator
+    members = [sender.member(mount.write(f"/{name}", b"")) for name in "ab"]
+    together: list[int] = []
+
+    async def call(batch: list[Member]) -> Outcomes:
+        await trio.lowlevel.checkpoint()
+        together.append(len(batch))
+        nested = refusal("duplicated_or_nested_paths")
+        return {} if len(batch) == 1 else {member.ino: nested for member in batch}
+
+    monkeypatch.setattr(replicator, "_call", call)
+    await replicator._carry_out(members)
+    assert mount.journal.held() == []
+    async with trio.open_nursery() as nursery:
+        await trio.sleep(1)
+        due = replicator._agenda.take(trio.current_time(), 10)
+        assert set(due) == {member.ino for member in members}
+        await replicator._round(due, nursery)
+    assert together == [2, 1, 1]
