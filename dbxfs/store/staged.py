@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import threading
 from collections import deque
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbxfs.core.content_hash import ContentHasher
+from dbxfs.core.content_hash import BLOCK, hash_blocks
 from dbxfs.core.model import Rev
 from dbxfs.core.ranges import Ranges
 
@@ -96,6 +97,9 @@ class StagedFile:
         self._promised = self._promised_ns = 0
         self._bytes = threading.Lock()
         self._facts = threading.Lock()
+        self._digests: list[bytes] = []
+        """Of the first blocks, as far as they were hashed and are what they were."""
+        self._changed_from = 0
         self._descriptor = -1
         if not new:
             self._reopen()
@@ -126,7 +130,7 @@ class StagedFile:
             with self._facts:
                 self.extents = self.extents.add(offset, offset + length)
                 self.size = max(self.size, offset + length)
-                self._changed(now)
+                self._changed(offset, now)
         return length
 
     # ---- Writes that are on their way: asked for by the loop, carried out by one thread ----
@@ -195,6 +199,7 @@ class StagedFile:
                 self._put(start, [view[start - offset : end - offset]])
                 with self._facts:
                     self.extents = self.extents.add(start, end)
+                    self._outdate(start)
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes as staged, zeros where there are none. Blocks."""
@@ -222,8 +227,8 @@ class StagedFile:
             with self._facts:
                 self.extents = self.extents.clip(size)
                 self.base_limit = min(self.base_limit, size)
+                self._changed(min(self.size, size), now)
                 self.size = size
-                self._changed(now)
 
     def snapshot(self) -> Snapshot:
         """What is to be recorded, all of one moment. Does not wait for bytes on their way."""
@@ -243,12 +248,30 @@ class StagedFile:
         for offset in range(start, end, size):
             yield self.read(offset, min(size, end - offset))
 
+    def block_digests(self, size: int | None = None) -> list[bytes]:
+        """The SHA-256 of each block of the first `size` bytes. Blocks, for long when it is large.
+
+        What was hashed before is not read again. One thread at a time.
+        """
+        size = self.size if size is None else size
+        found = self._digests[: size // BLOCK]
+        for start in range(len(found) * BLOCK, size, BLOCK):
+            end = min(start + BLOCK, size)
+            with self._facts:
+                self._changed_from = end
+            block = hashlib.sha256()
+            for chunk in self.chunks(start, end):
+                block.update(chunk)
+            found.append(block.digest())
+            with self._facts:
+                whole = end == len(found) * BLOCK
+                if whole and self._changed_from == end and len(self._digests) == len(found) - 1:
+                    self._digests.append(found[-1])
+        return found
+
     def content_hash(self) -> str:
         """The content hash of all of it. Blocks, for long when it is large."""
-        hasher = ContentHasher()
-        for chunk in self.chunks(0, self.size):
-            hasher.update(chunk)
-        return hasher.hexdigest()
+        return hash_blocks(self.block_digests())
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -308,6 +331,11 @@ class StagedFile:
             written = os.pwrite(self._descriptor, rest, offset + done)
             rest, done = rest[written:], done + written
 
-    def _changed(self, now: int) -> None:
+    def _outdate(self, start: int) -> None:
+        del self._digests[start // BLOCK :]
+        self._changed_from = min(self._changed_from, start)
+
+    def _changed(self, start: int, now: int) -> None:
+        self._outdate(start)
         self.mtime_ns = self.written_ns = now
         self.generation += 1

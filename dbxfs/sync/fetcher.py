@@ -43,6 +43,8 @@ MEMORY = 64 * 1024 * 1024
 AHEAD = 32 * 1024 * 1024
 """Bytes that may be kept ahead of all readers together."""
 AHEAD_CONNECTIONS = 10
+LATELY = 32
+"""Large files whose copies are looked out for."""
 READERS = 64
 LIVELY = 2.0
 """Seconds since his last read in which a reader counts."""
@@ -125,6 +127,7 @@ class Fetcher:
         self._readers: OrderedDict[Hashable, _Reader] = OrderedDict()
         self._given_up: OrderedDict[str, tuple[float, Exception]] = OrderedDict()
         self._proofs: OrderedDict[str, _Proof] = OrderedDict()
+        self._lately: OrderedDict[str, Version] = OrderedDict()
         self._suspects: set[str] = set()
         self._damaged: set[str] = set()
         self._ahead = trio.CapacityLimiter(AHEAD_CONNECTIONS)
@@ -145,6 +148,8 @@ class Fetcher:
         end = min(offset + length, version.size)
         if end <= offset:
             return b""
+        if offset == 0:
+            self.note(version)
         who = self._reader(version.key if reader is None else (version.key, reader))
         ranges = self._advance(who, version, offset, end)
         numbers = range(offset // BLOCK, (end - 1) // BLOCK + 1)
@@ -185,6 +190,24 @@ class Fetcher:
         wanted = self._claim(version, 0, version.size)
         for start, end in await self._load(version, wanted):
             await self._fly(version, start, end)
+
+    def note(self, version: Version) -> None:
+        """It was read or sent just now: a copy of it may be made next. Small ones do not matter."""
+        if version.blocks > GROUP:
+            self._lately[version.key] = version
+            self._lately.move_to_end(version.key)
+            if len(self._lately) > LATELY:
+                self._lately.popitem(last=False)
+
+    async def begins_something(self, digest: bytes) -> bool:
+        """Whether it is the SHA-256 of the first 4 MiB of something that was noted."""
+        lately = list(self._lately.values())
+        beginning = range(GROUP)
+
+        def look() -> bool:
+            return any(self._digest(version, beginning) == digest for version in reversed(lately))
+
+        return await trio.to_thread.run_sync(look)
 
     def forget(self, reader: Hashable) -> None:
         """The reader will not come again."""

@@ -50,7 +50,7 @@ from dbxfs.store.tree import Tree, TreeError
 
 from .agenda import Agenda
 from .fetcher import DamagedContentError
-from .steps import ChangedMeanwhileError, Outcomes, Steps
+from .steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from .switch import Switch
 from .uploads import Uploads
 
@@ -484,6 +484,8 @@ class Replicator:
             self._refused(ino, error)
         elif isinstance(error, DropboxError):
             self._hold_at_last(ino, error, passing=isinstance(error, UnexpectedReply))
+        elif isinstance(error, GoesOnError):
+            self._put_off(ino, 0)
         elif isinstance(error, ChangedMeanwhileError):
             log.debug("inode %d: %s", ino, error)
             self._put_off(ino, max(self._settle, AGAIN))

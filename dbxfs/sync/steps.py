@@ -52,6 +52,10 @@ class ChangedMeanwhileError(Exception):
     """What was decided no longer holds, or the feed has to be seen; it is to be decided again."""
 
 
+class GoesOnError(ChangedMeanwhileError):
+    """What could be done was done, and more may be to do by now."""
+
+
 class Steps:
     """Makes the calls of `core.plan` for one account."""
 

@@ -12,7 +12,6 @@ any size costs a few pieces of memory for each connection.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,6 +23,7 @@ import trio
 from dbxfs.api.client import Client, SessionId
 from dbxfs.api.errors import BadRequest, EndpointError, IncorrectOffset
 from dbxfs.core.content_hash import BLOCK, hash_blocks
+from dbxfs.core.model import FileEntry
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staged import COPY_BYTES, StagedFile
 
@@ -105,16 +105,31 @@ class Uploader:
         part_size = known[1] if known else _part_size(staged.size)
         return await self._send(staged, _parts(staged.size, digests, part_size), part_size)
 
-    async def send_early(self, staged: StagedFile) -> None:
+    async def send_early(self, staged: StagedFile) -> bool:
         """Send what a program has written one after the other of a file that it still writes to.
 
-        What it changes again afterwards makes all of it void, so that is done once for a file.
+        Gives whether there was anything. What is changed again afterwards makes all of it void, so
+        that is done once for a file.
         """
         sure = max(0, staged.size - EARLY_PART) // EARLY_PART * EARLY_PART
         if not sure or staged.ino in self._in_vain or not staged.extents.covers(0, sure):
-            return
-        digests = await trio.to_thread.run_sync(block_digests, staged, sure)
+            return False
+        if len(self._sessions.parts(staged.ino)) * EARLY_PART >= sure:
+            return False
+        digests = await trio.to_thread.run_sync(staged.block_digests, sure)
         await self._send(staged, _parts(sure, digests, EARLY_PART), EARLY_PART, to_end=False)
+        return True
+
+    async def may_be_a_copy(self, staged: StagedFile) -> bool:
+        """Whether what is being written begins as something large that was read or sent lately."""
+        if staged.size < BLOCK or not staged.extents.covers(0, BLOCK):
+            return True
+        (digest,) = await trio.to_thread.run_sync(staged.block_digests, BLOCK)
+        return await self._fetcher.begins_something(digest)
+
+    def committed(self, entry: FileEntry) -> None:
+        """Dropbox has it: programs may make copies."""
+        self._fetcher.note(Version(entry.rev, entry.content_hash, entry.size))
 
     def start_over(self, ino: int, error: EndpointError) -> NoReturn:
         """The session cannot be used any more; the next try begins another one."""
@@ -191,18 +206,6 @@ class Uploader:
             if error.has("content_hash_mismatch"):
                 raise ChangedMeanwhileError(str(error)) from error
             self.start_over(staged.ino, error)
-
-
-def block_digests(staged: StagedFile, size: int | None = None) -> list[bytes]:
-    """The SHA-256 of each block of the first `size` bytes. Blocks, for long when it is large."""
-    size = staged.size if size is None else size
-    digests = []
-    for start in range(0, size, BLOCK):
-        block = hashlib.sha256()
-        for chunk in staged.chunks(start, min(start + BLOCK, size)):
-            block.update(chunk)
-        digests.append(block.digest())
-    return digests
 
 
 def _part_size(size: int) -> int:

@@ -36,14 +36,14 @@ from dbxfs.store.tree import Tree, TreeError
 
 from .attributes import AttributeKeeper
 from .fetcher import DamagedContentError
-from .steps import AT_ONCE, ChangedMeanwhileError, Outcomes, Steps
-from .uploader import Uploader, block_digests, first_of
+from .steps import AT_ONCE, ChangedMeanwhileError, GoesOnError, Outcomes, Steps
+from .uploader import Uploader, first_of
 
 log = logging.getLogger(__name__)
 
 EARLY = 10.0
-"""Seconds after which a file that is still written is begun with. What is written faster may turn
-out to be a copy of what Dropbox has, of which nothing need be sent."""
+"""Seconds after which a file that is still written is begun with though it may be a copy of what
+Dropbox has, of which nothing would have to be sent."""
 OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
 FEW = 3
@@ -168,7 +168,8 @@ class Uploads:
                     drafts.append(stack.enter_context(self._draft(member.ino)))
                 except (ChangedMeanwhileError, TreeError, OSError) as error:
                     failed[member.ino] = error
-                    await self._send_early(member.ino)
+                    if await self._send_early(member.ino):
+                        failed[member.ino] = GoesOnError("a program is writing to it")
             drafts = await self._fill(drafts, failed)
             await self._hash(drafts, failed)
             drafts = [draft for draft in drafts if draft.ino not in failed]
@@ -201,12 +202,15 @@ class Uploads:
         finally:
             self._staging.let_go(ino)
 
-    async def _send_early(self, ino: int) -> None:
-        """Begin with a large file that a program is still writing."""
+    async def _send_early(self, ino: int) -> bool:
+        """Begin with a large file that a program is still writing; whether there was anything."""
         staged = self._staging.peek(ino)
-        if staged is not None and staged.dirty and self._is_older(ino, EARLY):
-            with staged.reading():
-                await self._uploader.send_early(staged)
+        if staged is None or not staged.dirty:
+            return False
+        with staged.reading():
+            if not self._is_older(ino, EARLY) and await self._uploader.may_be_a_copy(staged):
+                return False
+            return await self._uploader.send_early(staged)
 
     def _is_older(self, ino: int, seconds: float) -> bool:
         """Whether the inode has been pending for so long."""
@@ -426,6 +430,7 @@ class Uploads:
         if not same:
             self._not_copied.add(draft.digest)
             failed[draft.ino] = ChangedMeanwhileError("its source has another content by now")
+        self._uploader.committed(answer)
         current = same and draft.is_current
         assert draft.parent is not None  # noqa: S101
         stale = self._journal.confirm_upload(
@@ -488,7 +493,7 @@ def _read(draft: Draft) -> None:
             raise ChangedMeanwhileError("it became shorter while it was read")
         draft.digest = content_hash(draft.data)
     else:
-        draft.digests = block_digests(draft.staged)
+        draft.digests = draft.staged.block_digests()
         draft.digest = hash_blocks(draft.digests)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,3 +274,63 @@ def test_a_file_that_nothing_was_written_to_needs_none_on_the_disk(store: Store)
     assert staged.read(0, 10) == b""
     staged.write(0, b"now", 1)
     assert [path.read_bytes() for path in files(after)] == [b"now"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("wtd"), st.integers(0, 40), st.integers(1, 30))))
+def test_digests_that_were_kept_are_those_of_the_content(steps: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dbxfs.store.staged.BLOCK", 8)
+        staged = StagedFile(1, Path(folder) / "staged", size=0, mtime_ns=0)
+        for number, (step, offset, length) in enumerate(steps):
+            if step == "w":
+                staged.write(offset, bytes([number % 256]) * length, number)
+            elif step == "t":
+                staged.truncate(offset, number)
+            else:
+                content = staged.read(0, staged.size)
+                pieces = (content[at : at + 8] for at in range(0, len(content), 8))
+                expected = [hashlib.sha256(piece).digest() for piece in pieces]
+                assert staged.block_digests() == expected
+                assert staged.block_digests(staged.size // 8 * 8) == expected[: staged.size // 8]
+        staged.retire()
+
+
+def test_blocks_are_hashed_once_unless_they_change(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbxfs.store.staged.BLOCK", 8)
+    staged = store.staging.begin(store.tree.create_file(ROOT_INO, "a", None))
+    staged.write(0, bytes(30), 1)
+    hashed: list[int] = []
+    chunks = staged.chunks
+
+    def noted(start: int, end: int) -> Iterator[bytes]:
+        hashed.append(start)
+        return chunks(start, end)
+
+    monkeypatch.setattr(staged, "chunks", noted)
+    staged.block_digests()
+    staged.write(30, bytes(10), 2)
+    staged.block_digests()
+    staged.write(17, b"x", 3)
+    staged.block_digests()
+    assert hashed == [0, 8, 16, 24, 24, 32, 16, 24, 32]
+
+
+def test_a_block_that_changes_while_it_is_hashed_is_hashed_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbxfs.store.staged.BLOCK", 8)
+    staged = store.staging.begin(store.tree.create_file(ROOT_INO, "a", None))
+    staged.write(0, bytes(16), 1)
+    chunks = staged.chunks
+
+    def meanwhile(start: int, end: int) -> Iterator[bytes]:
+        yield from chunks(start, end)
+        if start == 8:
+            staged.write(3, b"new", 2)
+
+    monkeypatch.setattr(staged, "chunks", meanwhile)
+    staged.block_digests()
+    monkeypatch.undo()
+    assert staged.block_digests()[0] != hashlib.sha256(bytes(8)).digest()

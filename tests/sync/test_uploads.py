@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,10 +22,11 @@ from dbxfs.core.content_hash import BLOCK
 from dbxfs.core.model import FileEntry
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.sessions import Sessions
+from dbxfs.store.staged import StagedFile
 from dbxfs.sync import uploader as uploading
 from dbxfs.sync.fetcher import Fetcher, Version
 from dbxfs.sync.replicator import Replicator
-from dbxfs.sync.steps import ChangedMeanwhileError, Outcomes, Steps
+from dbxfs.sync.steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from dbxfs.sync.switch import Switch
 from dbxfs.sync.uploader import Uploader
 from dbxfs.sync.uploads import Uploads
@@ -106,11 +108,19 @@ class Reader:
     def __init__(self, mount: Mount) -> None:
         self._mount = mount
         self.meanwhile: Callable[[], None] = lambda: None
+        self.beginnings: set[bytes] = set()
 
     async def read(self, version: Version, start: int, length: int, _: object) -> bytes:
         await trio.lowlevel.checkpoint()
         self.meanwhile()
         return self._mount.dropbox.contents[version.rev][start : start + length]
+
+    def note(self, version: Version) -> None:
+        pass
+
+    async def begins_something(self, digest: bytes) -> bool:
+        await trio.lowlevel.checkpoint()
+        return digest in self.beginnings
 
     def forget(self, reader: object) -> None:
         """Nothing is kept."""
@@ -381,3 +391,32 @@ async def test_regression_moves_that_turn_out_to_lie_in_each_other_go_alone(
         assert set(due) == {member.ino for member in members}
         await replicator._round(due, nursery)
     assert together == [2, 1, 1]
+
+
+def growing(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> StagedFile:
+    """A file of five blocks that a program still writes to."""
+    monkeypatch.setattr(uploading, "EARLY_PART", 2 * BLOCK)
+    ino = mount.write("/growing", b"")
+    staged = mount.staging.begin(mount.tree.get(ino))
+    staged.write(0, bytes(5 * BLOCK), mount.clock())
+    return staged
+
+
+async def test_a_large_file_is_begun_with_while_it_is_written(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = growing(sender.mount, monkeypatch)
+    assert isinstance((await sender.send([staged.ino]))[staged.ino], GoesOnError)
+    assert len(Sessions(sender.mount.database).parts(staged.ino)) == 1
+    assert type((await sender.send([staged.ino]))[staged.ino]) is ChangedMeanwhileError
+
+
+async def test_what_begins_like_what_was_just_read_may_be_a_copy_and_waits(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = growing(sender.mount, monkeypatch)
+    sender.reader.beginnings.add(hashlib.sha256(bytes(BLOCK)).digest())
+    assert type((await sender.send([staged.ino]))[staged.ino]) is ChangedMeanwhileError
+    assert Sessions(sender.mount.database).parts(staged.ino) == {}
+    monkeypatch.setattr("dbxfs.sync.uploads.EARLY", -1.0)
+    assert isinstance((await sender.send([staged.ino]))[staged.ino], GoesOnError)
