@@ -12,9 +12,10 @@ any size costs a few pieces of memory for each connection.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -41,6 +42,9 @@ EARLY_PART = 4 * BLOCK
 """For a file whose size is not known yet."""
 AT_ONCE = 4
 """Parts of one file on their way."""
+APART = 0.12
+"""Seconds between their beginnings: all at once they would also end at once, and the link would
+stand still for a round trip."""
 FILL = 4 * 1024 * 1024
 
 
@@ -103,7 +107,12 @@ class Uploader:
         """
         known = self._sessions.find(staged.ino)
         part_size = known[1] if known else _part_size(staged.size)
-        return await self._send(staged, _parts(staged.size, digests, part_size), part_size)
+
+        async def part_at(start: int) -> Part:
+            return _part(staged.size, digests, part_size, start)
+
+        starts = range(0, staged.size, part_size)
+        return await self._send(staged, starts, part_at, part_size, last=staged.size)
 
     async def send_early(self, staged: StagedFile) -> bool:
         """Send what a program has written one after the other of a file that it still writes to.
@@ -111,13 +120,27 @@ class Uploader:
         Gives whether there was anything. What is changed again afterwards makes all of it void, so
         that is done once for a file.
         """
-        sure = max(0, staged.size - EARLY_PART) // EARLY_PART * EARLY_PART
-        if not sure or staged.ino in self._in_vain or not staged.extents.covers(0, sure):
+
+        def is_sure(end: int) -> bool:
+            # A program may still go back a little; and the end is what closes the session.
+            size = staged.size - EARLY_PART if staged.dirty else staged.size - 1
+            return end <= size and staged.extents.covers(0, end)
+
+        done = len(self._sessions.parts(staged.ino)) * EARLY_PART
+        if staged.ino in self._in_vain or not is_sure(done + EARLY_PART):
             return False
-        if len(self._sessions.parts(staged.ino)) * EARLY_PART >= sure:
-            return False
-        digests = await trio.to_thread.run_sync(staged.block_digests, sure)
-        await self._send(staged, _parts(sure, digests, EARLY_PART), EARLY_PART, to_end=False)
+        hashing = trio.Lock()
+
+        async def part_at(start: int) -> Part:
+            async with hashing:
+                end = start + EARLY_PART
+                digests = await trio.to_thread.run_sync(staged.block_digests, end)
+            return _part(end, digests, EARLY_PART, start)
+
+        starts = itertools.takewhile(
+            lambda start: is_sure(start + EARLY_PART), itertools.count(0, EARLY_PART)
+        )
+        await self._send(staged, starts, part_at, EARLY_PART)
         return True
 
     async def may_be_a_copy(self, staged: StagedFile) -> bool:
@@ -137,20 +160,28 @@ class Uploader:
         raise ChangedMeanwhileError(f"the upload session is gone ({error})") from error
 
     async def _send(
-        self, staged: StagedFile, parts: Sequence[Part], part_size: int, *, to_end: bool = True
+        self,
+        staged: StagedFile,
+        starts: Iterable[int],
+        part_at: Callable[[int], Awaitable[Part]],
+        part_size: int,
+        *,
+        last: int | None = None,
     ) -> SessionId:
-        """Send what is missing of the parts; `to_end`: the last one closes the session."""
-        ino, last = staged.ino, parts[-1].end if to_end else None
-        session = await self._session(ino, parts, part_size)
+        """Send the parts that Dropbox does not have; the one that ends at `last` closes."""
+        ino = staged.ino
+        session = await self._session(ino, part_at, part_size)
         confirmed = self._sessions.parts(ino)
-        left = iter([part for part in parts if part.start not in confirmed])
-        sent = sum(part.end - part.start for part in parts if part.start in confirmed)
+        left = (start for start in starts if start not in confirmed)
+        sent = min(staged.size, len(confirmed) * part_size)
         progress = self.progress[ino] = Progress(ino, staged.size, sent)
 
-        async def worker() -> None:
-            for part in left:
+        async def worker(number: int) -> None:
+            await trio.sleep(number * APART)
+            for start in left:
                 if self._switch.paused:
                     raise ChangedMeanwhileError("uploads were paused")
+                part = await part_at(start)
                 await self._append(staged, session, part, close=part.end == last)
                 if self._sessions.find(ino) != (session, part_size):
                     raise ChangedMeanwhileError("changed while it was sent")
@@ -159,20 +190,25 @@ class Uploader:
 
         try:
             async with trio.open_nursery() as nursery:
-                for _ in range(1 if self._in_order else AT_ONCE):
-                    nursery.start_soon(worker)
+                for number in range(1 if self._in_order else AT_ONCE):
+                    nursery.start_soon(worker, number)
         except BaseExceptionGroup as group:
             raise first_of(group) from group
         finally:
             del self.progress[ino]
         return session
 
-    async def _session(self, ino: int, parts: Sequence[Part], part_size: int) -> SessionId:
+    async def _session(
+        self, ino: int, part_at: Callable[[int], Awaitable[Part]], part_size: int
+    ) -> SessionId:
         """The session to go on with: what is in it must be what is to be sent."""
         known = self._sessions.find(ino)
         if known is not None:
-            confirmed, wanted = self._sessions.parts(ino), {part.start: part.hash for part in parts}
-            if confirmed.items() <= wanted.items():
+            confirmed = self._sessions.parts(ino)
+            for start, content_hash in sorted(confirmed.items()):
+                if (await part_at(start)).hash != content_hash:
+                    break
+            else:
                 return SessionId(known[0])
             self._in_vain.add(ino)
         try:
@@ -214,15 +250,9 @@ def _part_size(size: int) -> int:
     return min(max(blocks * BLOCK, SMALLEST_PART), LARGEST_PART)
 
 
-def _parts(size: int, digests: Sequence[bytes], part_size: int) -> list[Part]:
-    return [
-        Part(
-            start,
-            min(start + part_size, size),
-            hash_blocks(digests[start // BLOCK : (start + part_size) // BLOCK]),
-        )
-        for start in range(0, size, part_size)
-    ]
+def _part(size: int, digests: Sequence[bytes], part_size: int, start: int) -> Part:
+    end = min(start + part_size, size)
+    return Part(start, end, hash_blocks(digests[start // BLOCK : math.ceil(end / BLOCK)]))
 
 
 def _stream(staged: StagedFile, start: int, end: int) -> Callable[[], AsyncIterator[bytes]]:

@@ -191,6 +191,15 @@ def sender(tmp_path: Path) -> Iterator[Sender]:
     mount.close()
 
 
+def growing(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> StagedFile:
+    """A file of five blocks that a program still writes to."""
+    monkeypatch.setattr(uploading, "EARLY_PART", 2 * BLOCK)
+    ino = mount.write("/growing", b"")
+    staged = mount.staging.begin(mount.tree.get(ino))
+    staged.write(0, bytes(5 * BLOCK), mount.clock())
+    return staged
+
+
 def _meanwhile(sender: Sender, action: Callable[[], None]) -> None:
     """Do something between the first notes of what is about to be sent and the last ones."""
     note, noted = sender.mount.journal.sending, 0
@@ -260,11 +269,9 @@ async def test_regression_answers_that_could_not_be_stored_keep_their_bytes(
 async def test_regression_cut_to_what_was_sent_before_it_was_closed(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploading, "EARLY_PART", 2 * BLOCK)
     mount = sender.mount
-    ino = mount.write("/growing", bytes(5 * BLOCK))
-    staged = mount.staging.get(ino)
-    assert staged is not None
+    staged = growing(mount, monkeypatch)
+    ino = staged.ino
     await sender.uploader.send_early(staged)
     staged.truncate(2 * BLOCK, mount.clock())
     mount.staging.record(staged)
@@ -391,15 +398,6 @@ async def test_regression_moves_that_turn_out_to_lie_in_each_other_go_alone(
         assert set(due) == {member.ino for member in members}
         await replicator._round(due, nursery)
     assert together == [2, 1, 1]
-
-
-def growing(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> StagedFile:
-    """A file of five blocks that a program still writes to."""
-    monkeypatch.setattr(uploading, "EARLY_PART", 2 * BLOCK)
-    ino = mount.write("/growing", b"")
-    staged = mount.staging.begin(mount.tree.get(ino))
-    staged.write(0, bytes(5 * BLOCK), mount.clock())
-    return staged
 
 
 async def test_a_large_file_is_begun_with_while_it_is_written(
