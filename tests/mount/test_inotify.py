@@ -15,7 +15,7 @@ import pytest
 from tests.mount.mounted import UMOUNT, Mounted, eventually, run
 from tests.mount.notices import Watcher, watching
 from tests.mount.test_freshness import missing, warm, warm_up, write
-from tests.mount.test_users import Namespace, as_nobody, namespace, place, users_mount
+from tests.mount.users import Namespace, as_nobody, namespace, place, users_mount
 
 __all__ = ["namespace", "place", "users_mount", "warm"]
 

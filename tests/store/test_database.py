@@ -208,10 +208,13 @@ def test_syncing_keeps_the_locks_that_keep_others_out(path: Path) -> None:
     database.close()
 
 
-def test_the_log_is_folded_in_by_another_thread(path: Path) -> None:
+def test_the_log_is_folded_in_by_another_thread(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbxfs.store.database.WAL_CHECKPOINT_BYTES", 100_000)
     database = Database(path)
     with database.transaction():
-        for number in range(60_000):
+        for number in range(2_000):
             database.set_meta(f"key {number}", "value" * 20)
     before = path.stat().st_size
     worker = threading.Thread(target=database.checkpoint)
