@@ -265,6 +265,7 @@ async def _serve(
             pins=pins,
             holdings=holdings,
             uploading=replicator.is_sending,
+            programs_work=replicator.programs_work,
             exports=Exports(client, folders.cache),
             replaying=Replaying(),
             on_dropbox=replicator.sent if options.sync_remote else None,

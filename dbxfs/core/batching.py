@@ -36,6 +36,8 @@ LONG = 4.0
 """Seconds after which a burst that does not end is sent for the first time; then it is twice that
 each time, up to `LONGEST`: who unpacks for minutes gets full batches."""
 LONGEST = 16.0
+MANY = 20
+"""Changes from which on who reads goes before them, too."""
 TOO_LONG = 15.0
 """Seconds of a commit after which the next one is smaller: meanwhile the feed stands still."""
 
@@ -141,16 +143,23 @@ class Burst:
     last: float = -math.inf
     """The last change."""
     patience: float = LONG
+    changes: int = 0
 
     def changed(self, now: float) -> Burst:
         """Another change."""
         if now > self.opens():
-            return Burst(now, now)
+            return Burst(now, now, changes=1)
+        return replace(self, last=now, changes=self.changes + 1)
+
+    def read(self, now: float) -> Burst:
+        """A program opens something, as `diff` after `cp`. It holds up no lone document."""
+        if now > self.opens() or self.changes < MANY:
+            return self
         return replace(self, last=now)
 
     def sent(self, now: float) -> Burst:
         """What is due is being sent."""
-        return Burst(now, self.last, min(2 * self.patience, LONGEST))
+        return Burst(now, self.last, min(2 * self.patience, LONGEST), self.changes)
 
     def opens(self) -> float:
         """When what is due may be sent."""

@@ -54,6 +54,8 @@ class Context:
     journal: Journal
     uploading: Callable[[int], bool]
     """The inode whose content is being sent."""
+    programs_work: Callable[[], None]
+    """Told of every file that is opened."""
     pins: Pins
     holdings: Holdings
     exports: Exports

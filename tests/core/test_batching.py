@@ -16,6 +16,7 @@ from dbxfs.core.batching import (
     LONG,
     LONGEST,
     LULL,
+    MANY,
     MOST,
     SMALL,
     TOO_LONG,
@@ -163,6 +164,22 @@ def test_a_burst_without_end_is_sent_more_and_more_rarely() -> None:
 def test_after_a_pause_a_burst_is_a_new_one() -> None:
     burst = Burst().changed(10).sent(14).sent(22).changed(30)
     assert burst == Burst().changed(30)
+
+
+def test_who_reads_goes_before_many_changes_but_not_for_long() -> None:
+    burst = Burst()
+    for hundredth in range(MANY):
+        burst = burst.changed(10 + hundredth / 100)
+    assert burst.read(10.5).opens() == pytest.approx(10.5 + LULL)
+    assert burst.read(20.0) == burst
+    for tenth in range(100):
+        burst = burst.read(10 + tenth / 10)
+    assert burst.opens() == 10.0 + LONG
+
+
+def test_a_lone_change_waits_for_no_reader() -> None:
+    burst = Burst().changed(10.0)
+    assert burst.read(10.4) == burst
 
 
 def test_a_single_change_waits_for_nobody() -> None:
