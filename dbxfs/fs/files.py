@@ -183,8 +183,11 @@ class FileHandlers(FolderHandlers):
         if handle.exported is not None:
             return await trio.to_thread.run_sync(handle.exported.read, off, size)
         staged = self.context.staging.get(handle.ino)
-        if staged is not None:
+        if staged is not None and staged.awaited:
             await self.context.behind.wait(staged)
+            # It may have been sent and retired while this waited for its turn.
+            staged = self.context.staging.get(handle.ino)
+        if staged is not None:
             with staged.reading():
                 return await self._read_staged(staged, off, size)
         inode = self.context.tree.find(handle.ino)
