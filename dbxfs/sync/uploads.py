@@ -51,6 +51,8 @@ FEW = 3
 LITTLE = 256 * 1024
 """Bytes that may go with the commit itself, while the feed waits for its turn."""
 BODIES_AT_ONCE = 4
+SENT_AND_KEPT = 4000
+"""Small files whose bytes Dropbox has in sessions that are not committed yet."""
 SESSION_OF_NO_USE = (
     "lookup_failed",
     "concurrent_session_not_closed",
@@ -136,6 +138,9 @@ class Uploads:
         self._copied = True
         self._not_copied: set[str] = set()
         """Contents whose known sources turned out to have another one."""
+        self._sent: dict[int, tuple[str, SessionId]] = {}
+        """The closed sessions of small files and what is in them: where the commit was refused,
+        only that is repeated."""
 
     async def bring(self, ino: int) -> None:
         """Bring all of a file's content here: Dropbox is to lose it."""
@@ -254,7 +259,9 @@ class Uploads:
         for draft in drafts:
             if draft.size > SMALL:
                 draft.session = await self._uploader.send(draft.staged, draft.digests)
-        small = [draft for draft in drafts if draft.size <= SMALL]
+            else:
+                draft.session = self._sent_before(draft)
+        small = [draft for draft in drafts if draft.session is None]
         little = len(small) < FEW and sum(draft.size for draft in small) <= LITTLE
         if little or not self._batched:
             return
@@ -304,6 +311,14 @@ class Uploads:
             draft.data = b""
             if error is not None:
                 failed[draft.ino] = ChangedMeanwhileError(str(error))
+            elif draft.session is not None:
+                self._sent[draft.ino] = draft.digest, draft.session
+        while len(self._sent) > SENT_AND_KEPT:
+            del self._sent[next(iter(self._sent))]
+
+    def _sent_before(self, draft: Draft) -> SessionId | None:
+        digest, session = self._sent.get(draft.ino, ("", None))
+        return session if digest == draft.digest else None
 
     # ---- The commit ----
 
@@ -426,6 +441,7 @@ class Uploads:
         if not isinstance(answer, FileEntry):
             failed[draft.ino] = self._reason(draft, answer)
             return
+        self._sent.pop(draft.ino, None)
         same = answer.content_hash in (None, draft.digest)
         if not same:
             self._not_copied.add(draft.digest)
@@ -463,7 +479,7 @@ class Uploads:
         if answer.has("content_hash_mismatch"):
             return ChangedMeanwhileError(str(answer))
         if any(answer.has(tag) for tag in SESSION_OF_NO_USE):
-            if draft.size <= SMALL:
+            if self._sent.pop(draft.ino, None) is not None:
                 return ChangedMeanwhileError(str(answer))
             try:
                 self._uploader.start_over(draft.ino, answer)

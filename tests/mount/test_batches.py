@@ -120,6 +120,21 @@ def test_what_is_refused_in_a_batch_is_refused_alone(mounted: Mounted, source: P
     assert sum(kind == "folder" for kind in kinds.values()) == 7
 
 
+def test_bytes_go_once_however_often_their_commit_is_refused(
+    mounted: Mounted, source: Path
+) -> None:
+    mounted.announce("changes cannot be sent: Dropbox asks to come back")
+    finish = "files/upload_session/finish_batch_v2"
+    reason = "too_many_write_operations"
+    refusal = {"kind": "error", "status": 429, "reason": reason, "retry_after": 0}
+    mounted.server.faults([{**refusal, "route": finish, "count": 2}])
+    with mounted.requests() as made:
+        works("cp", "-r", source, mounted.path / "copy")
+        agree(mounted)
+    assert made[finish] == 3
+    assert made["files/upload_session/append_batch"] == 1
+
+
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
 @pytest.mark.parametrize("limit", ["512:1500", "512:512"])
 def test_a_batch_needs_no_more_descriptors_than_there_are(

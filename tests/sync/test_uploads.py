@@ -43,6 +43,10 @@ class Calls:
     def __init__(self, dropbox: FakeDropbox) -> None:
         self.dropbox = dropbox
         self.bytes: dict[str, bytearray] = {}
+        self.bodies: list[int] = []
+        """How many files were in each body with others'."""
+        self.refusal: EndpointError | None = None
+        """The answer to all of the next batch that is finished."""
         self.closed: set[str] = set()
 
     async def session_start(self, *, concurrent: bool = False) -> SessionId:
@@ -62,6 +66,7 @@ class Calls:
         for part in parts:
             self.bytes[part.session] += chunks[at : at + part.length]
             at += part.length
+        self.bodies.append(len(parts))
         return [None for _ in parts]
 
     async def session_append(
@@ -85,6 +90,9 @@ class Calls:
         return cast(FileEntry, entry_of(node))
 
     async def finish_batch(self, entries: Sequence[Finish]) -> list[Outcome]:
+        if self.refusal is not None:
+            refused, self.refusal = self.refusal, None
+            return [refused for _ in entries]
         return [
             entry_of(self.dropbox.upload(e.path, bytes(self.bytes[e.session]), e.mode))
             for e in entries
@@ -264,6 +272,26 @@ async def test_regression_answers_that_could_not_be_stored_keep_their_bytes(
     mount.restart()
     mount.settle()
     assert mount.paths() == mount.dropbox.tree() == {f"/{n}": b"%d" % n for n in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("reason", "bodies"),
+    [("too_many_write_operations", [MANY, 3]), ("lookup_failed", [MANY, MANY])],
+)
+async def test_only_the_commit_is_repeated_where_that_was_refused(
+    sender: Sender, reason: str, bodies: list[int]
+) -> None:
+    mount = sender.mount
+    inos = [mount.write(f"/{number}", b"%d" % number) for number in range(MANY)]
+    sender.calls.refusal = refusal(reason)
+    assert set(await sender.send(inos)) == set(inos)
+    for number in range(3):
+        mount.write(f"/{number}", b"changed %d" % number)
+    assert await sender.send(inos) == {}
+    assert sender.calls.bodies == bodies
+    mount.settle()
+    wanted = {f"/{n}": b"%d" % n if n > 2 else b"changed %d" % n for n in range(MANY)}
+    assert mount.paths() == mount.dropbox.tree() == wanted
 
 
 async def test_regression_cut_to_what_was_sent_before_it_was_closed(
