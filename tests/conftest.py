@@ -1,4 +1,4 @@
-"""What holds for all tests: Hypothesis without deadlines, and who runs in one process.
+"""What holds for all tests: Hypothesis without deadlines, who needs FUSE, who runs in one process.
 
 Several run side by side (`scripts/test`). Those of a file share what is costly to start; those of
 the conformance suite write down together what they provoked, and its last test reads it.
@@ -6,13 +6,14 @@ the conformance suite write down together what they provoked, and its last test 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
-    import pytest
     from xdist.remote import Producer
 
 # How long an example takes says how busy the machine is.
@@ -20,6 +21,7 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 CONFORMANCE = "tests/conformance/"
+ON_A_MOUNT = ("tests/mount/", "tests/durability/", "tests/programs/")
 
 
 class ByFile(LoadScopeScheduling):
@@ -33,3 +35,13 @@ class ByFile(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     """How tests are shared out to the processes."""
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What works on a mount needs FUSE."""
+    usable = os.access("/dev/fuse", os.R_OK | os.W_OK)
+    for item in items:
+        if item.nodeid.startswith(ON_A_MOUNT):
+            item.add_marker(pytest.mark.mount)
+            if not usable:
+                item.add_marker(pytest.mark.skip(reason="/dev/fuse cannot be opened"))

@@ -327,16 +327,15 @@ def _broken_rows(connection: sqlite3.Connection, rule: Rule, query: str) -> Iter
 
 def _is_local_only(connection: sqlite3.Connection, ino: int) -> bool:
     """Whether Dropbox does not have it and would not take it (see `Tree.is_local_only`)."""
-    socket = connection.execute("SELECT kind = ? FROM inode WHERE ino = ?", (SOCKET, ino))
-    if socket.fetchone() == (1,):
-        return True
-    query = "SELECT parent, name, base_parent, base_name, base_key FROM inode WHERE ino = ?"
+    query = "SELECT kind, parent, name, base_parent, base_name, base_key FROM inode WHERE ino = ?"
     at: int | None = ino
     for _ in range(DEEPEST):
         row = connection.execute(query, (at,)).fetchone()
-        if at == ROOT_INO or row is None or row[0] is None:
+        if row is not None and row[0] == SOCKET:
+            return True
+        if at == ROOT_INO or row is None or row[1] is None:
             return False
-        parent, name, base_parent, base_name, base_key = row
+        _, parent, name, base_parent, base_name, base_key = row
         if at == ino and base_parent is not None and (parent, name) != (base_parent, base_name):
             # It was renamed to such a name: its deletion there is pending.
             return False

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbxfs.core.content_hash import BLOCK, hash_blocks
+from dbxfs.core.content_hash import BLOCK
 from dbxfs.core.model import Rev
 from dbxfs.core.ranges import Ranges
 
@@ -268,10 +268,6 @@ class StagedFile:
                 if whole and self._changed_from == end and len(self._digests) == len(found) - 1:
                     self._digests.append(found[-1])
         return found
-
-    def content_hash(self) -> str:
-        """The content hash of all of it. Blocks, for long when it is large."""
-        return hash_blocks(self.block_digests())
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:

@@ -28,6 +28,7 @@ RESERVE = 4 * 1024 * 1024
 Without them nothing could be recorded any more, not even the removal of what fills the disk."""
 
 LARGE = 4 * 1024 * 1024
+"""Bytes of a file that takes the disk long to remove."""
 
 
 class Staging:
@@ -41,7 +42,7 @@ class Staging:
         self._open: dict[int, StagedFile] = {}
         self._serial = 0
         self.remove_large: Callable[[Path], object] = lambda path: path.unlink(missing_ok=True)
-        """Given a file that takes the disk long to remove."""
+        """Given a `LARGE` file."""
         tree.on_delete = self.discard
         tree.write_down = self.write_down
         tree.hold_content = self.hold

@@ -257,6 +257,4 @@ def concerns_all(error: DropboxError) -> bool:
 
 def _is_for_good(error: DropboxError) -> bool:
     """Whether asking again will give the same answer: the feature is not to be had."""
-    if isinstance(error, Unauthorized):
-        return error.tag == "missing_scope"
-    return isinstance(error, AccessDenied | BadRequest | EndpointError | UnexpectedReply)
+    return concerns_all(error) or isinstance(error, BadRequest | EndpointError | UnexpectedReply)

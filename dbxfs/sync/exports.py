@@ -24,6 +24,7 @@ from dbxfs.api.client import Client, Export
 from dbxfs.api.errors import EndpointError, Unreachable
 from dbxfs.core.content_hash import ContentHasher
 from dbxfs.core.model import RemotePath, Rev
+from dbxfs.core.recent import keep_recent
 
 from .fetcher import DamagedContentError
 
@@ -113,10 +114,7 @@ class Exports:
         return size if known is not None and known == rev else None
 
     def _note_size(self, exported: Exported) -> None:
-        self._sizes[exported.ino] = exported.rev, exported.size
-        self._sizes.move_to_end(exported.ino)
-        if len(self._sizes) > SIZES:
-            self._sizes.popitem(last=False)
+        keep_recent(self._sizes, exported.ino, (exported.rev, exported.size), SIZES)
 
     async def _export(self, ino: int, ref: RemotePath, rev: Rev) -> Exported:
         """Again where it broke off or came damaged, and where Dropbox says "later"."""

@@ -33,6 +33,7 @@ from dbxfs.core import readahead
 from dbxfs.core.backoff import delay
 from dbxfs.core.content_hash import BLOCK as HASHED
 from dbxfs.core.model import RemotePath, Rev
+from dbxfs.core.recent import keep_recent
 from dbxfs.store.blocks import BLOCK, UNIT, BlockCache
 
 from .memory import Block, Memory
@@ -194,10 +195,7 @@ class Fetcher:
     def note(self, version: Version) -> None:
         """It was read or sent just now: a copy of it may be made next. Small ones do not matter."""
         if version.blocks > GROUP:
-            self._lately[version.key] = version
-            self._lately.move_to_end(version.key)
-            if len(self._lately) > LATELY:
-                self._lately.popitem(last=False)
+            keep_recent(self._lately, version.key, version, LATELY)
 
     async def begins_something(self, digest: bytes) -> bool:
         """Whether it is the SHA-256 of the first 4 MiB of something that was noted."""
@@ -220,11 +218,7 @@ class Fetcher:
             await trio.to_thread.run_sync(self._save, content, block)
 
     def _reader(self, key: Hashable) -> _Reader:
-        reader = self._readers.setdefault(key, _Reader())
-        self._readers.move_to_end(key)
-        if len(self._readers) > READERS:
-            self._readers.popitem(last=False)
-        return reader
+        return keep_recent(self._readers, key, self._readers.get(key) or _Reader(), READERS)
 
     def _advance(
         self, who: _Reader, version: Version, start: int, end: int
@@ -370,9 +364,7 @@ class Fetcher:
         try:
             await self._persist(version, held, start, end)
         except (DropboxError, DamagedContentError) as error:
-            self._given_up[version.key] = (trio.current_time(), error)
-            if len(self._given_up) > READERS:
-                self._given_up.popitem(last=False)
+            keep_recent(self._given_up, version.key, (trio.current_time(), error), READERS)
             self._fail(blocks, start, end, error)
         except BaseException:
             self._fail(blocks, start, end, Unreachable("the mount is ending", doubt=False))
@@ -487,11 +479,8 @@ class Fetcher:
             self._nursery.start_soon(trio.to_thread.run_sync, self._save, content, block)
 
     def _proof(self, version: Version) -> _Proof:
-        proof = self._proofs.setdefault(version.key, _Proof())
-        self._proofs.move_to_end(version.key)
-        if len(self._proofs) > READERS:
-            self._proofs.popitem(last=False)
-        return proof
+        proof = self._proofs.get(version.key) or _Proof()
+        return keep_recent(self._proofs, version.key, proof, READERS)
 
     async def _prove(self, version: Version, number: int) -> None:
         """Hash what can be hashed; when all of a large file has come, hold it against its hash."""

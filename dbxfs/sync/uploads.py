@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ from dbxfs.core import plan
 from dbxfs.core.batching import BODY_ENTRIES, SMALL, Member, bodies
 from dbxfs.core.content_hash import content_hash, hash_blocks
 from dbxfs.core.model import FileEntry, FileId, PropertyGroup, RemotePath
+from dbxfs.core.recent import keep_recent
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.journal import Journal
 from dbxfs.store.pins import Pins
@@ -138,7 +140,7 @@ class Uploads:
         self._copied = True
         self._not_copied: set[str] = set()
         """Contents whose known sources turned out to have another one."""
-        self._sent: dict[int, tuple[str, SessionId]] = {}
+        self._sent: OrderedDict[int, tuple[str, SessionId]] = OrderedDict()
         """The closed sessions of small files and what is in them: where the commit was refused,
         only that is repeated."""
 
@@ -312,9 +314,7 @@ class Uploads:
             if error is not None:
                 failed[draft.ino] = ChangedMeanwhileError(str(error))
             elif draft.session is not None:
-                self._sent[draft.ino] = draft.digest, draft.session
-        while len(self._sent) > SENT_AND_KEPT:
-            del self._sent[next(iter(self._sent))]
+                keep_recent(self._sent, draft.ino, (draft.digest, draft.session), SENT_AND_KEPT)
 
     def _sent_before(self, draft: Draft) -> SessionId | None:
         digest, session = self._sent.get(draft.ino, ("", None))

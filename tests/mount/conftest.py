@@ -32,17 +32,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "hangs_after(seconds): when the daemon is to be aborted")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs FUSE."""
-    usable = os.access("/dev/fuse", os.R_OK | os.W_OK)
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.mount)
-            if not usable:
-                item.add_marker(pytest.mark.skip(reason="/dev/fuse cannot be opened"))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Remembers for the fixtures whether the test itself failed."""
