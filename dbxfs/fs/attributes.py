@@ -30,7 +30,7 @@ UNKNOWN_SPACE = 1 << 40
 def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     """What stat(2) shows of the inode, staged content included."""
     staged = context.staging.peek(inode.ino)
-    size = _size(context, inode) if staged is None else staged.shown_size
+    size = shown_size(context, inode)
     mtime_ns = inode.mtime_ns if staged is None else staged.shown_mtime_ns
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode.ino)
@@ -51,12 +51,15 @@ def attributes(context: Context, inode: Inode) -> pyfuse3.EntryAttributes:
     return entry
 
 
-def _size(context: Context, inode: Inode) -> int:
+def shown_size(context: Context, inode: Inode) -> int:
     """Bytes. Of a document those of its last export, before one what Dropbox says, never nought.
 
     Nobody knows the size of an export before it is made; but a file that is empty to stat(2) is
     taken for one without asking.
     """
+    staged = context.staging.peek(inode.ino)
+    if staged is not None:
+        return staged.shown_size
     if inode.downloadable:
         return inode.size
     exported = context.exports.size(inode.ino, inode.rev)
@@ -99,13 +102,17 @@ def _mode(context: Context, inode: Inode) -> int:
     return kind | bits
 
 
-async def check_growth(context: Context, staged: StagedFile, size: int) -> None:
-    """Refuse what cannot fit on Dropbox, while the program can still be told: EFBIG, ENOSPC."""
+async def check_growth(context: Context, inode: Inode, size: int) -> None:
+    """Refuse what cannot fit on Dropbox, while the program can still be told: EFBIG, ENOSPC.
+
+    Who has the inode's staged content must look for it again after this: Dropbox may be asked, and
+    meanwhile the content may be sent and retired.
+    """
     if size > LARGEST_FILE:
         raise pyfuse3.FUSEError(errno.EFBIG)
-    more = size - staged.shown_size
+    more = size - shown_size(context, inode)
     fits = more <= 0 or await context.add_space(more)
-    if not fits and not context.tree.is_local_only(context.tree.get(staged.ino)):
+    if not fits and not context.tree.is_local_only(inode):
         raise pyfuse3.FUSEError(errno.ENOSPC)
 
 
@@ -173,8 +180,8 @@ class AttributeHandlers(pyfuse3.Operations):
         if not inode.writable:
             raise pyfuse3.FUSEError(errno.EACCES)
         context = self.context
-        staged = self._stage(inode)
-        await check_growth(context, staged, size)
+        await check_growth(context, inode, size)
+        staged = self._stage(context.tree.get(inode.ino))
         with staged.writing():
             await trio.to_thread.run_sync(staged.truncate, size, context.tree.clock())
         context.staging.record(staged)

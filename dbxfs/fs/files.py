@@ -24,7 +24,7 @@ from dbxfs.store.tree import TreeError
 from dbxfs.sync.exports import Exported
 from dbxfs.sync.fetcher import Version
 
-from .attributes import check_growth, owner_of_new
+from .attributes import check_growth, owner_of_new, shown_size
 from .errors import errnos
 from .folders import FolderHandlers
 
@@ -135,27 +135,9 @@ class FileHandlers(FolderHandlers):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """mknod(2) of a regular file, bind(2) of a socket; Dropbox has no others."""
-        kind = stat.S_IFMT(mode)
-        if kind == stat.S_IFSOCK:
-            return self._given(await self._create_socket(parent_inode, name, mode, ctx))
-        if kind not in (0, stat.S_IFREG):
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFSOCK):
             raise pyfuse3.FUSEError(errno.EPERM)
         return self._given(await self._create(parent_inode, name, mode, ctx))
-
-    async def _create_socket(
-        self,
-        parent: int,
-        name: pyfuse3.FileNameT,
-        mode: pyfuse3.ModeT,
-        ctx: pyfuse3.RequestContext,
-    ) -> Inode:
-        """The kernel connects who meets there; here it is only a name."""
-        text = self._name(name)
-        owner = owner_of_new(self.context.shown, await self._known(parent), ctx)
-        bits = mode & ~ctx.umask & 0o7777
-        inode = self.context.tree.create_socket(parent, text, bits, owner)
-        self.context.kernel.changed_here(parent, text)
-        return inode
 
     async def _create(
         self,
@@ -164,15 +146,18 @@ class FileHandlers(FolderHandlers):
         mode: pyfuse3.ModeT,
         ctx: pyfuse3.RequestContext,
     ) -> Inode:
-        text = self._name(name)
-        owner = owner_of_new(self.context.shown, await self._known(parent), ctx)
-        context = self.context
-        with context.tree.database.transaction():
-            bits = mode & ~ctx.umask & 0o7777
-            inode = context.tree.create_file(parent, text, bits, owner=owner)
-            context.staging.create(inode)
+        """A file, or a socket: here that is only a name, the kernel connects who meets there."""
+        context, text = self.context, self._name(name)
+        owner = owner_of_new(context.shown, await self._known(parent), ctx)
+        bits = mode & ~ctx.umask & 0o7777
+        if stat.S_ISSOCK(mode):
+            inode = context.tree.create_socket(parent, text, bits, owner)
+        else:
+            with context.tree.database.transaction():
+                inode = context.tree.create_file(parent, text, bits, owner=owner)
+                context.staging.create(inode)
         context.kernel.changed_here(parent, text)
-        return context.tree.get(inode.ino)
+        return inode
 
     # ---- Bytes ----
 
@@ -236,9 +221,10 @@ class FileHandlers(FolderHandlers):
         """
         context, handle = self.context, self._files[fh]
         handle.changed = True
+        inode = context.tree.get(handle.ino)
+        end = shown_size(context, inode) if handle.append else off
+        await check_growth(context, inode, end + len(buf))
         staged = self._stage(context.tree.get(handle.ino))
-        end = staged.shown_size if handle.append else off
-        await check_growth(context, staged, end + len(buf))
         context.staging.check_room(staged.awaited + len(buf))
         if handle.append and off != staged.shown_size:
             off = staged.shown_size
@@ -280,12 +266,11 @@ class FileHandlers(FolderHandlers):
 
     async def _finish(self, ino: int) -> None:
         """Record all that was written; raises what could not be."""
-        context = self.context
-        await context.behind.wait(context.staging.peek(ino))
-        self._record(ino)
-        context.behind.complain(ino)
+        await self._record(ino)
+        self.context.behind.complain(ino)
 
-    def _record(self, ino: int) -> None:
+    async def _record(self, ino: int) -> None:
+        await self.context.behind.wait(self.context.staging.peek(ino))
         staged = self.context.staging.get(ino)
         if staged is not None and staged.dirty:
             self.context.staging.record(staged)
@@ -302,8 +287,7 @@ class FileHandlers(FolderHandlers):
         if handle.exported is not None:
             self.context.exports.release(handle.exported)
         # Pages of a mapping can be written after the last flush.
-        await self.context.behind.wait(self.context.staging.peek(handle.ino))
-        self._record(handle.ino)
+        await self._record(handle.ino)
         self._let_go(handle.ino)
 
     def _let_go(self, ino: int) -> None:

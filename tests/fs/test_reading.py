@@ -1,4 +1,4 @@
-"""Reading what is staged, while it changes."""
+"""Reading and writing what is staged, while it is filled in or sent."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyfuse3
 import pytest
+import trio
 
 from dbxfs.core.model import Rev
-from dbxfs.fs.files import FileHandlers
+from dbxfs.fs.behind import WritesBehind
+from dbxfs.fs.files import FileHandlers, OpenFile
 from dbxfs.store.staged import StagedFile
+from tests.fakes import FakeDropbox
+from tests.store.mount import Mount
 
 BASE = bytes(range(1, 201))
 
@@ -44,3 +49,36 @@ async def test_regression_a_range_that_an_upload_fills_in_meanwhile_is_not_read_
     found = await handlers._read_staged(staged, 0, 200)
     staged.retire()
     assert found == b"written" + BASE[7:]
+
+
+async def test_regression_content_that_is_sent_while_a_write_waits_to_hear_whether_it_fits(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """The bytes went to where nobody looked any more, and write(2) said that all was well."""
+    mount = Mount(tmp_path, FakeDropbox())
+    mount.follow()
+    ino = mount.write("/f", b"sent meanwhile")
+
+    async def add_space(size: int) -> bool:
+        mount.settle()
+        assert mount.staging.get(ino) is None
+        return True
+
+    lost: list[int] = []
+    handlers = FileHandlers()
+    context: Any = SimpleNamespace(
+        tree=mount.tree,
+        staging=mount.staging,
+        add_space=add_space,
+        behind=WritesBehind(nursery, lost.append),
+    )
+    handlers.context = context
+    handle = pyfuse3.FileHandleT(1)
+    handlers._files[handle] = OpenFile(ino, None, changed=False, append=False)
+    assert await handlers.write(handle, 14, b", and more") == 10
+    await handlers._finish(ino)
+    mount.settle()
+    assert mount.dropbox.tree() == mount.paths() == {"/f": b"sent meanwhile, and more"}
+    assert lost == []
+    mount.check()
+    mount.close()
