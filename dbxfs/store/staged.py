@@ -204,13 +204,13 @@ class StagedFile:
     def read(self, offset: int, length: int) -> bytes:
         """The bytes as staged, zeros where there are none. Blocks."""
         length = max(0, min(length, self.size - offset))
-        data = b"" if self._descriptor < 0 else os.pread(self._descriptor, length, offset)
+        data = b"" if self._is_unmade else os.pread(self._descriptor, length, offset)
         return data + bytes(length - len(data))
 
     def read_cached(self, offset: int, length: int) -> bytes | None:
         """As `read`, at once; None when the disk would have to be waited for."""
         length = max(0, min(length, self.size - offset))
-        if self._descriptor < 0 or not length:
+        if self._is_unmade or not length:
             return bytes(length)
         data = bytearray(length)
         try:
@@ -218,6 +218,14 @@ class StagedFile:
         except OSError:
             return None
         return bytes(data) if read == length else None
+
+    @property
+    def _is_unmade(self) -> bool:
+        """Whether there is no file because nothing was put into it."""
+        if self._descriptor < 0 and self.extents:
+            # Zeros would be a lie.
+            raise OSError(errno.EIO, f"the staging file of inode {self.ino} was given back")
+        return self._descriptor < 0
 
     def truncate(self, size: int, now: int) -> None:
         """Cut, or extend with zeros. Blocks."""

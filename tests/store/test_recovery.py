@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbxfs.store.database import Database, DatabaseDamagedError
+from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError
 from dbxfs.store.inode import ROOT_INO
 from dbxfs.store.pins import Pins
 from dbxfs.store.recovery import mend_staging, rescue
@@ -137,6 +137,9 @@ def test_whatever_is_damaged_staged_bytes_are_in_the_tree_or_put_aside(
             file.write(data[: size - at % size])
     try:
         Database(path).close()
+    except DatabaseNewerError:
+        # The damage looks like a later version: it is left alone.
+        return
     except DatabaseDamagedError:
         path.rename(mount.folder / "damaged.db")
         database = Database(path)

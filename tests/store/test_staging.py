@@ -334,3 +334,12 @@ def test_a_block_that_changes_while_it_is_hashed_is_hashed_again(
     staged.block_digests()
     monkeypatch.undo()
     assert staged.block_digests()[0] != hashlib.sha256(bytes(8)).digest()
+
+
+def test_what_was_given_back_is_not_read_as_zeros(tmp_path: Path) -> None:
+    staged = StagedFile(2, tmp_path / "staged", size=0, mtime_ns=0)
+    staged.write(0, b"content", 1)
+    staged.retire()
+    for read in (staged.read, staged.read_cached):
+        with pytest.raises(OSError, match="given back"):
+            read(0, 7)
