@@ -266,6 +266,7 @@ async def _serve(
             holdings=holdings,
             uploading=replicator.is_sending,
             programs_work=replicator.programs_work,
+            grows_large=replicator.grows_large,
             exports=Exports(client, folders.cache),
             replaying=Replaying(),
             on_dropbox=replicator.sent if options.sync_remote else None,

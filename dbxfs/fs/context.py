@@ -56,6 +56,8 @@ class Context:
     """The inode whose content is being sent."""
     programs_work: Callable[[], None]
     """Told of every file that is opened."""
+    grows_large: Callable[[int], None]
+    """Told of a file that a program makes so large that sending it begins before it is whole."""
     pins: Pins
     holdings: Holdings
     exports: Exports

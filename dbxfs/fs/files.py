@@ -30,6 +30,8 @@ from .folders import FolderHandlers
 
 GLANCE = 128 * 1024
 """Bytes that are copied from memory faster than a thread is asked for them."""
+LARGE = 40 * 1024 * 1024
+"""Bytes of a file whose beginning is sent though a program still writes to it."""
 
 
 @dataclass(slots=True)
@@ -229,6 +231,8 @@ class FileHandlers(FolderHandlers):
         if handle.append and off != staged.shown_size:
             off = staged.shown_size
             context.kernel.stale([Content(handle.ino)])
+        if off < LARGE <= off + len(buf):
+            context.grows_large(handle.ino)
         await context.behind.write(staged, off, buf, context.tree.clock())
         return len(buf)
 

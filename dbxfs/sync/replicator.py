@@ -171,6 +171,11 @@ class Replicator:
         """A program opens something: in a burst it is not over yet, so it goes on alone."""
         self._burst = self._burst.read(trio.current_time())
 
+    def grows_large(self, ino: int) -> None:
+        """So much of the file is written that sending it can begin."""
+        if ino not in self._busy:
+            self._put_off(ino, 0)
+
     def is_sending(self, ino: int) -> bool:
         """Whether the inode's content is on its way."""
         return ino in self._busy

@@ -446,3 +446,21 @@ async def test_what_begins_like_what_was_just_read_may_be_a_copy_and_waits(
     assert Sessions(sender.mount.database).parts(staged.ino) == {}
     monkeypatch.setattr("dbxfs.sync.uploads.EARLY", -1.0)
     assert isinstance((await sender.send([staged.ino]))[staged.ino], GoesOnError)
+
+
+async def test_a_file_that_grows_large_is_begun_without_waiting_until_it_settles(
+    sender: Sender,
+    monkeypatch: pytest.MonkeyPatch,
+    nursery: trio.Nursery,
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    nursery.start_soon(sender.replicator.run)
+    await trio.testing.wait_all_tasks_blocked()
+    staged = growing(sender.mount, monkeypatch)
+    sender.replicator.pending(staged.ino)
+    mock_clock.jump(0.9)
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert sender.calls.bytes == {}
+    sender.replicator.grows_large(staged.ino)
+    while not sender.calls.bytes:
+        await trio.lowlevel.checkpoint()
