@@ -54,6 +54,7 @@ from dbxfs.sync.feed import Feed, Listing, WrongAccountError
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.holdings import Holdings
 from dbxfs.sync.pinner import Pinner
+from dbxfs.sync.programs import Programs
 from dbxfs.sync.replicator import SETTLE, Replicator
 from dbxfs.sync.siblings import Siblings
 from dbxfs.sync.space import SpaceWatch
@@ -209,9 +210,10 @@ async def _serve(
     settings = await _meet_account(settings, database)
     async with open_client(settings) as client, trio.open_nursery() as nursery:
         kernel = Kernel()
-        staging.remove_large = lambda path: nursery.start_soon(_remove, path)
+        staging.in_background = lambda work: nursery.start_soon(_in_thread, work)
         changes = RemoteChanges(tree)
         turn = trio.Lock()
+        programs = Programs()
         fetcher = Fetcher(client, cache, nursery)
         pins = Pins(tree)
         switch = Switch(database)
@@ -230,11 +232,14 @@ async def _serve(
             lambda effects: echo.tell(effects),
             catch_up=lambda: feed.catch_up(),
             attributes=attributes,
+            programs=programs,
         )
         uploads = Uploads(client, tree, journal, staging, uploader, steps, cache, attributes)
         settle = 0.0 if options.sync_remote else SETTLE
         together = descriptors // PARTS
-        replicator = Replicator(tree, journal, staging, steps, uploads, switch, settle, together)
+        replicator = Replicator(
+            tree, journal, staging, steps, uploads, switch, programs, settle, together
+        )
         tree.on_pending = replicator.pending
         tree.on_change = pinner.wake
         tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)
@@ -244,6 +249,7 @@ async def _serve(
             turn,
             lambda effects: echo.tell(effects),
             partial(_connected, nursery, replicator, pinner),
+            programs,
             account=database.get_meta("account") or "",
             root=options.folder,
             templates=attributes.templates,
@@ -265,6 +271,7 @@ async def _serve(
             pins=pins,
             holdings=holdings,
             uploading=replicator.is_sending,
+            programs=programs,
             programs_work=replicator.programs_work,
             grows_large=replicator.grows_large,
             exports=Exports(client, folders.cache),
@@ -323,10 +330,9 @@ async def _serve(
         nursery.cancel_scope.cancel()
 
 
-async def _remove(path: Path) -> None:
-    """A large file takes the disk long to remove."""
+async def _in_thread(work: Callable[[], object]) -> None:
     with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
+        await trio.to_thread.run_sync(work)
 
 
 def _echo(options: MountOptions, context: Context) -> Echo:

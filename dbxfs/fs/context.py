@@ -14,6 +14,7 @@ from dbxfs.sync.exports import Exports
 from dbxfs.sync.feed import Listing
 from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.holdings import Holdings
+from dbxfs.sync.programs import Programs
 from dbxfs.sync.siblings import Siblings
 
 from .behind import WritesBehind
@@ -54,6 +55,8 @@ class Context:
     journal: Journal
     uploading: Callable[[int], bool]
     """The inode whose content is being sent."""
+    programs: Programs
+    """Told of every request."""
     programs_work: Callable[[], None]
     """Told of every file that is opened."""
     grows_large: Callable[[int], None]

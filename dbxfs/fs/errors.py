@@ -12,7 +12,7 @@ import functools
 import logging
 import sqlite3
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 
@@ -30,6 +30,17 @@ from dbxfs.sync.replicator import NotSentError
 
 log = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    from .context import Context
+
+
+class _Handlers(Protocol):
+    @property
+    def context(self) -> Context:
+        """What they work with."""
+
+
+H = TypeVar("H", bound=_Handlers)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -64,14 +75,15 @@ def errno_of(error: BaseException) -> int:
 
 
 def errnos(
-    handler: Callable[P, Coroutine[Any, Any, T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Wrap a request handler: every failure becomes a `FUSEError`."""
+    handler: Callable[Concatenate[H, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
+    """Wrap a request handler: every failure becomes a `FUSEError`. Background work gives way."""
 
     @functools.wraps(handler)
-    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapped(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self.context.programs.asked()
         try:
-            return await handler(*args, **kwargs)
+            return await handler(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
         except TreeError as error:

@@ -17,7 +17,7 @@ became stale.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dbxfs.core import reconcile
@@ -40,7 +40,7 @@ from .places import BasePlaces
 from .sent import Sent
 from .tree import Tree
 
-SLICE = 40
+SLICE = 20
 """Entries of a page that are applied in one transaction, in a few milliseconds."""
 LIMBO = -1
 
@@ -154,26 +154,30 @@ class RemoteChanges:
             self._database.execute("DELETE FROM moved")
         self._database.set_meta("cursor", page.cursor)
 
-    def apply_listing(self, folder: int, entries: Iterable[Entry]) -> list[Effect]:
-        """Apply the complete listing of one folder that the crawl has not reached.
+    def apply_listing(
+        self, folder: int, entries: Sequence[Entry], size: int = SLICE
+    ) -> Iterator[list[Effect]]:
+        """Apply the complete listing of one folder that the crawl has not reached, in slices.
 
         Where something local is pending at a name, the crawl decides later: a listing can come
         between a commit and its reply. What the crawl has listed since is newer, and what only
         this listing has goes again if the crawl does not find it.
         """
-        if self.complete:
-            return []
-        self._quiet = True
-        self._stamp = self._epoch - 1
-        try:
-            with self._change():
-                for entry in entries:
-                    if not isinstance(entry, DeletedEntry) and self._is_news(folder, entry):
-                        self._apply(entry)
-                self._tree.update(folder, listed=1)
-        finally:
-            self._stamp = self._epoch
-        return self._take_effects()
+        for start in range(0, len(entries), size) or range(1):
+            if self.complete:
+                return
+            self._quiet = True
+            self._stamp = self._epoch - 1
+            try:
+                with self._change():
+                    for entry in entries[start : start + size]:
+                        if not isinstance(entry, DeletedEntry) and self._is_news(folder, entry):
+                            self._apply(entry)
+                    if start + size >= len(entries):
+                        self._tree.update(folder, listed=1)
+            finally:
+                self._stamp = self._epoch
+            yield self._take_effects()
 
     def _is_news(self, folder: int, entry: FileEntry | FolderEntry) -> bool:
         """Whether a listing tells of something that neither the crawl nor a program has changed."""

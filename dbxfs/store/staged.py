@@ -19,7 +19,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,12 @@ class StagedFile:
         base_limit: int = 0,
         extents: Ranges | None = None,
         new: bool = True,
+        close: Callable[[int], None] = os.close,
     ) -> None:
-        """`new`: there is no file yet. Else raises FileNotFoundError when what it held is gone."""
+        """`new`: there is no file yet. Else raises FileNotFoundError when what it held is gone.
+
+        `close` closes the descriptor; it must not block.
+        """
         self.ino = ino
         self.path = path
         self.size = size
@@ -101,6 +105,7 @@ class StagedFile:
         """Of the first blocks, as far as they were hashed and are what they were."""
         self._changed_from = 0
         self._descriptor = -1
+        self._close = close
         if not new:
             self._reopen()
 
@@ -308,7 +313,7 @@ class StagedFile:
 
     def _close_if_unused(self) -> None:
         if self.retired and not self._users and self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._close(self._descriptor)
             self._descriptor = -1
 
     def _reopen(self) -> None:

@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dbxfs.core.content_hash import ContentHasher
@@ -41,8 +42,8 @@ class Staging:
         self._folder = folder
         self._open: dict[int, StagedFile] = {}
         self._serial = 0
-        self.remove_large: Callable[[Path], object] = lambda path: path.unlink(missing_ok=True)
-        """Given a `LARGE` file."""
+        self.in_background: Callable[[Callable[[], None]], object] = lambda work: work()
+        """Given what takes the disk long."""
         tree.on_delete = self.discard
         tree.write_down = self.write_down
         tree.hold_content = self.hold
@@ -80,6 +81,7 @@ class Staging:
                 base_limit=base_limit,
                 extents=Ranges.from_bytes(extents),
                 new=False,
+                close=self._close,
             )
         except FileNotFoundError:
             raise TreeError(errno.EIO, f"the staging file of inode {ino} is gone: {path}") from None
@@ -110,6 +112,7 @@ class Staging:
             from_hash=inode.hash,
             from_size=inode.size,
             base_limit=inode.size,
+            close=self._close,
         )
         # Nothing is written yet: there is nothing to record.
         staged.recorded = staged.generation
@@ -202,9 +205,17 @@ class Staging:
     def _remove(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size > LARGE:
-                self.remove_large(path)
+                self.in_background(partial(path.unlink, missing_ok=True))
             else:
                 path.unlink()
+
+    def _close(self, descriptor: int) -> None:
+        """What is removed goes with the last descriptor of it."""
+        status = os.fstat(descriptor)
+        if status.st_size > LARGE and not status.st_nlink:
+            self.in_background(partial(os.close, descriptor))
+        else:
+            os.close(descriptor)
 
     def abandon(self, ino: int) -> None:
         """Nobody has it open any more: give the descriptor back.

@@ -36,6 +36,8 @@ from dbxfs.store.inode import Effect
 from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.tree import Tree
 
+from .programs import Programs
+
 log = logging.getLogger(__name__)
 
 LONGPOLL = 60
@@ -60,6 +62,7 @@ class Feed:
         turn: trio.Lock,
         on_effects: Callable[[list[Effect]], None],
         on_connected: Callable[[], None],
+        programs: Programs,
         *,
         account: str,
         root: RemotePath = ROOT,
@@ -72,6 +75,7 @@ class Feed:
         `templates` gives those whose properties are to come with the entries.
         """
         self._on_connected = on_connected
+        self._programs = programs
         self._account = account
         self._root = root
         self._templates = templates
@@ -220,7 +224,7 @@ class Feed:
                 )
             for effects in self._changes.apply_in_slices(page):
                 self._on_effects(effects)
-                await trio.lowlevel.checkpoint()
+                await self._programs.go_first()
         # Between two pages, or the log would grow for as long as a crawl goes on.
         await trio.to_thread.run_sync(self._changes.checkpoint)
         return page
@@ -308,4 +312,7 @@ class Listing:
         while page.has_more:
             page = await self._client.list_folder_continue(page.cursor, templates=templates)
             entries += page.entries
-        self._on_effects(self._changes.apply_listing(ino, entries))
+        for effects in self._changes.apply_listing(ino, entries):
+            self._on_effects(effects)
+            # A program waits for this one.
+            await trio.lowlevel.checkpoint()

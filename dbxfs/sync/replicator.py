@@ -50,6 +50,7 @@ from dbxfs.store.tree import Tree, TreeError
 
 from .agenda import Agenda
 from .fetcher import DamagedContentError
+from .programs import Programs
 from .steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from .switch import Switch
 from .uploads import Uploads
@@ -113,6 +114,7 @@ class Replicator:
         steps: Steps,
         uploads: Uploads,
         switch: Switch,
+        programs: Programs,
         settle: float = SETTLE,
         together: int = batching.MOST,
     ) -> None:
@@ -128,6 +130,7 @@ class Replicator:
         self._together = together
         self._uploads = uploads
         self._switch = switch
+        self._programs = programs
         switch.on_change = self.switched
         self._agenda = Agenda()
         self._waiters: dict[int, set[int]] = {}
@@ -282,7 +285,7 @@ class Replicator:
             except Exception as error:  # noqa: BLE001 - it is logged there
                 self._mistaken([ino], error)
             if number % AT_A_TIME == 0:
-                await trio.lowlevel.checkpoint()
+                await self._programs.go_first()
         alone = self._alone | {
             ino for ino, member in self._ready.items() if type(member.call) in self._no_batches
         }

@@ -14,6 +14,7 @@ from dbxfs.core.model import Rev
 from dbxfs.fs.behind import WritesBehind
 from dbxfs.fs.files import FileHandlers, OpenFile
 from dbxfs.store.staged import StagedFile
+from dbxfs.sync.programs import Programs
 from tests.fakes import FakeDropbox
 from tests.store.mount import Mount
 
@@ -67,6 +68,7 @@ async def test_regression_content_that_is_sent_while_a_write_waits_to_hear_wheth
     lost: list[int] = []
     handlers = FileHandlers()
     context: Any = SimpleNamespace(
+        programs=Programs(),
         tree=mount.tree,
         staging=mount.staging,
         add_space=add_space,

@@ -230,7 +230,8 @@ class Mount:
         base = self.tree.base_path(ino)
         assert base is not None
         page = self.dropbox.list_folder(base, recursive=False)
-        effects = self.changes.apply_listing(ino, page.entries)
+        slices = self.changes.apply_listing(ino, page.entries, size=2)
+        effects = [effect for slice_ in slices for effect in slice_]
         self._stale(effects)
         return effects
 

@@ -700,7 +700,7 @@ def test_a_listing_that_comes_late_does_not_turn_back_what_the_crawl_told_since(
     dropbox.move("/b", "/z/b")
     while "/z/b" not in mount.paths():
         mount.page(limit=1)
-    mount.changes.apply_listing(ROOT_INO, late.entries)
+    list(mount.changes.apply_listing(ROOT_INO, late.entries))
     assert mount.paths()["/a"] == b"newer"
     assert "/b" not in mount.paths()
     mount.follow(limit=1)

@@ -38,6 +38,7 @@ from dbxfs.store.inode import ROOT_INO, Effect
 from dbxfs.store.remote import RemoteChanges
 from dbxfs.store.tree import Tree
 from dbxfs.sync.feed import Feed, WrongAccountError
+from dbxfs.sync.programs import Programs
 
 MINE = "dbid:mine"
 NOTHING_NEW = Longpoll(changes=False, backoff=0.0)
@@ -143,6 +144,7 @@ class Follower:
             self.turn,
             self.effects.extend,
             self._connected,
+            Programs(),
             account=MINE,
         )
 

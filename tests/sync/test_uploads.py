@@ -25,6 +25,7 @@ from dbxfs.store.sessions import Sessions
 from dbxfs.store.staged import StagedFile
 from dbxfs.sync import uploader as uploading
 from dbxfs.sync.fetcher import Fetcher, Version
+from dbxfs.sync.programs import Programs
 from dbxfs.sync.replicator import Replicator
 from dbxfs.sync.steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from dbxfs.sync.switch import Switch
@@ -155,6 +156,7 @@ class Sender:
             mount._stale,
             lambda: self.caught_up(),
             mount.attributes,
+            Programs(),
         )
         self.uploads = Uploads(
             client,
@@ -168,7 +170,13 @@ class Sender:
         )
         mount.tree.in_use = self.steps.is_committing
         self.replicator = Replicator(
-            mount.tree, mount.journal, mount.staging, self.steps, self.uploads, switch
+            mount.tree,
+            mount.journal,
+            mount.staging,
+            self.steps,
+            self.uploads,
+            switch,
+            Programs(),
         )
 
     async def _follow(self) -> None:

@@ -1,0 +1,37 @@
+"""Programs at work in the mount go first: what can wait is done in their pauses.
+
+The event loop is one thread. A program's operation is a chain of requests, each asked for when the
+one before is answered; where a few milliseconds of other work came between any two of them, it
+would take many times as long. So whoever has much to do does it in small pieces, and between them
+waits for a pause, for a little while.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+PAUSE = 0.001
+"""Seconds without a request after which a program has stopped to think."""
+PATIENCE = 0.02
+"""Seconds to wait for that: what is done meanwhile must get on as well."""
+
+
+class Programs:
+    """Knows when programs ask for something."""
+
+    def __init__(self) -> None:
+        self._asked = -math.inf
+
+    def asked(self) -> None:
+        """There is a request."""
+        self._asked = trio.current_time()
+
+    async def go_first(self) -> None:
+        """Return when no program is at work, or after a little while."""
+        await trio.lowlevel.checkpoint()
+        deadline = trio.current_time() + PATIENCE
+        # No event: the pause begins again with each request, thousands of times a second.
+        while trio.current_time() < min(self._asked + PAUSE, deadline):  # noqa: ASYNC110
+            await trio.sleep(PAUSE)

@@ -1,0 +1,49 @@
+"""Who waits for whom: background work for programs, but not for long."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from dbxfs.sync.programs import PATIENCE, PAUSE, Programs
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    return MockClock(autojump_threshold=0)
+
+
+async def test_nobody_waits_for_programs_that_ask_for_nothing(autojump_clock: MockClock) -> None:
+    programs = Programs()
+    began = trio.current_time()
+    await programs.go_first()
+    programs.asked()
+    await trio.sleep(PAUSE)
+    await programs.go_first()
+    assert trio.current_time() - began == PAUSE
+
+
+async def test_background_work_goes_on_when_a_program_pauses(autojump_clock: MockClock) -> None:
+    programs = Programs()
+    began = trio.current_time()
+    programs.asked()
+    await programs.go_first()
+    assert trio.current_time() - began == pytest.approx(PAUSE)
+
+
+async def test_background_work_goes_on_though_a_program_does_not_pause(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    programs = Programs()
+
+    async def work() -> None:
+        while True:
+            programs.asked()
+            await trio.sleep(PAUSE / 3)
+
+    nursery.start_soon(work)
+    await trio.sleep(PAUSE)
+    began = trio.current_time()
+    await programs.go_first()
+    assert PATIENCE <= trio.current_time() - began < PATIENCE + 2 * PAUSE
