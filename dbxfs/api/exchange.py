@@ -31,6 +31,9 @@ from dbxfs.core.pace import Pace
 
 T = TypeVar("T")
 
+LONG_REPLY = 64 * 1024
+"""Bytes that are decoded in a thread: a page of two thousand entries takes tens of milliseconds."""
+
 _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -102,7 +105,7 @@ class Exchange:
                 )
                 with trio.move_on_after(longest):
                     reply = await self._reply(route, request, None, signed=not notify)
-                    return _decoded(route, reply, decode, writing)
+                    return await _decoded(route, reply, decode, writing)
                 raise Unreachable(f"no answer within {longest:g} s", doubt=True)
 
         return await self._patiently(lane, once, writing, patience)
@@ -140,7 +143,7 @@ class Exchange:
                     reply = await self._reply(route, request, body, signed=True)
                 finally:
                     await body.aclose()
-                return _decoded(route, reply, decode, True)
+                return await _decoded(route, reply, decode, True)
 
         return await self._patiently(lane, once, True, patience)
 
@@ -272,9 +275,11 @@ def _pace(rate: int | None) -> Pace | None:
     return None if rate is None else Pace(rate)
 
 
-def _decoded(route: str, reply: bytes, decode: Callable[[bytes], T], writing: bool) -> T:
+async def _decoded(route: str, reply: bytes, decode: Callable[[bytes], T], writing: bool) -> T:
     try:
-        return decode(reply)
+        if len(reply) < LONG_REPLY:
+            return decode(reply)
+        return await trio.to_thread.run_sync(decode, reply)
     except wire.Malformed as error:
         raise UnexpectedReply(f"{route}: {error}", doubt=writing) from error
 
