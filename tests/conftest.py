@@ -7,6 +7,7 @@ the conformance suite write down together what they provoked, and its last test 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,10 +39,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What works on a mount needs FUSE."""
+    """What works on a mount needs FUSE. Files that may take long go first, or all wait for them."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        longest[item.path] = max(longest.get(item.path, 0.0), _patience(item))
+    items.sort(key=lambda item: -longest[item.path])
     usable = os.access("/dev/fuse", os.R_OK | os.W_OK)
     for item in items:
         if item.nodeid.startswith(ON_A_MOUNT):
             item.add_marker(pytest.mark.mount)
             if not usable:
                 item.add_marker(pytest.mark.skip(reason="/dev/fuse cannot be opened"))
+
+
+def _patience(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0.0
