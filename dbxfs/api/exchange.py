@@ -279,9 +279,12 @@ async def _decoded(route: str, reply: bytes, decode: Callable[[bytes], T], writi
     try:
         if len(reply) < LONG_REPLY:
             return decode(reply)
-        return await trio.to_thread.run_sync(decode, reply)
+        with trio.CancelScope(shield=True):
+            # Cancelled, a commit would be in doubt that was made.
+            decoded = await trio.to_thread.run_sync(decode, reply)
     except wire.Malformed as error:
         raise UnexpectedReply(f"{route}: {error}", doubt=writing) from error
+    return decoded
 
 
 @contextmanager

@@ -76,6 +76,8 @@ FUSE_TASKS = 2000
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 UPKEEP = 2.0
+REMOVALS_AT_ONCE = 2
+"""Threads that the disk keeps busy; programs need the others."""
 FIRST_CONTACT = 20.0
 LAST_ANSWERS = 1.0
 """Seconds for requests under way to be answered when the mount ends."""
@@ -210,7 +212,8 @@ async def _serve(
     settings = await _meet_account(settings, database)
     async with open_client(settings) as client, trio.open_nursery() as nursery:
         kernel = Kernel()
-        staging.in_background = lambda work: nursery.start_soon(_in_thread, work)
+        removals = trio.CapacityLimiter(REMOVALS_AT_ONCE)
+        staging.in_background = lambda work: nursery.start_soon(_in_thread, work, removals)
         changes = RemoteChanges(tree)
         turn = trio.Lock()
         programs = Programs()
@@ -232,7 +235,6 @@ async def _serve(
             lambda effects: echo.tell(effects),
             catch_up=lambda: feed.catch_up(),
             attributes=attributes,
-            programs=programs,
         )
         uploads = Uploads(client, tree, journal, staging, uploader, steps, cache, attributes)
         settle = 0.0 if options.sync_remote else SETTLE
@@ -330,9 +332,13 @@ async def _serve(
         nursery.cancel_scope.cancel()
 
 
-async def _in_thread(work: Callable[[], object]) -> None:
+async def _in_thread(work: Callable[[], object], limit: trio.CapacityLimiter) -> None:
+    """Remove what nobody wants any more: should that fail, nothing else has to."""
     with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(work)
+        try:
+            await trio.to_thread.run_sync(work, limiter=limit)
+        except OSError as error:
+            log.warning("what is not wanted any more could not be removed: %s", error)
 
 
 def _echo(options: MountOptions, context: Context) -> Echo:

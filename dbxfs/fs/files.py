@@ -85,8 +85,8 @@ class FileHandlers(FolderHandlers):
         if not found.downloadable:
             return await self._open_document(found)
         if flags & os.O_TRUNC:
-            staged = self._stage(found)
-            await self.context.behind.wait(staged)
+            await self.context.behind.wait(self.context.staging.peek(inode))
+            staged = self._stage(self.context.tree.get(inode))
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)

@@ -155,16 +155,18 @@ class RemoteChanges:
         self._database.set_meta("cursor", page.cursor)
 
     def apply_listing(
-        self, folder: int, entries: Sequence[Entry], size: int = SLICE
+        self, folder: int, path: RemotePath, entries: Sequence[Entry], size: int = SLICE
     ) -> Iterator[list[Effect]]:
         """Apply the complete listing of one folder that the crawl has not reached, in slices.
+
+        `path`: where it was listed. Where it is there no more, it has to be listed again.
 
         Where something local is pending at a name, the crawl decides later: a listing can come
         between a commit and its reply. What the crawl has listed since is newer, and what only
         this listing has goes again if the crawl does not find it.
         """
         for start in range(0, len(entries), size) or range(1):
-            if self.complete:
+            if self.complete or not self._is_at(folder, path):
                 return
             self._quiet = True
             self._stamp = self._epoch - 1
@@ -178,6 +180,9 @@ class RemoteChanges:
             finally:
                 self._stamp = self._epoch
             yield self._take_effects()
+
+    def _is_at(self, folder: int, path: RemotePath) -> bool:
+        return self._tree.find(folder) is not None and self._tree.base_path(folder) == path
 
     def _is_news(self, folder: int, entry: FileEntry | FolderEntry) -> bool:
         """Whether a listing tells of something that neither the crawl nor a program has changed."""

@@ -312,7 +312,7 @@ class Listing:
         while page.has_more:
             page = await self._client.list_folder_continue(page.cursor, templates=templates)
             entries += page.entries
-        for effects in self._changes.apply_listing(ino, entries):
+        for effects in self._changes.apply_listing(ino, path, entries):
             self._on_effects(effects)
             # A program waits for this one.
             await trio.lowlevel.checkpoint()

@@ -15,14 +15,16 @@ import trio
 PAUSE = 0.001
 """Seconds without a request after which a program has stopped to think."""
 PATIENCE = 0.02
-"""Seconds to wait for that: what is done meanwhile must get on as well."""
+"""Seconds to wait for that, at the most."""
+SHARE = 2.0
+"""What a program may have of the time for each second of other work: that must get on as well."""
 
 
 class Programs:
     """Knows when programs ask for something."""
 
     def __init__(self) -> None:
-        self._asked = -math.inf
+        self._asked = self._resumed = -math.inf
 
     def asked(self) -> None:
         """There is a request."""
@@ -31,7 +33,9 @@ class Programs:
     async def go_first(self) -> None:
         """Return when no program is at work, or after a little while."""
         await trio.lowlevel.checkpoint()
-        deadline = trio.current_time() + PATIENCE
+        now = trio.current_time()
+        deadline = now + min(PATIENCE, SHARE * (now - self._resumed))
         # No event: the pause begins again with each request, thousands of times a second.
         while trio.current_time() < min(self._asked + PAUSE, deadline):  # noqa: ASYNC110
             await trio.sleep(PAUSE)
+        self._resumed = trio.current_time()

@@ -32,7 +32,6 @@ from dbxfs.store.journal import Journal
 from dbxfs.store.tree import Tree
 
 from .attributes import AttributeKeeper, AttributesGoneError
-from .programs import Programs
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,6 @@ class Steps:
         on_effects: Callable[[list[Effect]], None],
         catch_up: Callable[[], Awaitable[None]],
         attributes: AttributeKeeper,
-        programs: Programs,
     ) -> None:
         """`on_effects` is told what an answer made stale; it must not block.
 
@@ -82,7 +80,6 @@ class Steps:
         self.effects = on_effects
         self._catch_up = catch_up
         self._attributes = attributes
-        self._programs = programs
         self._committing: set[int] = set()
         # Calls of a daemon that was killed.
         self._wanted = int(journal.sent.any())
@@ -172,7 +169,7 @@ class Steps:
                     put(item)
             # A cancellation must not part what Dropbox has done from what is stored of it.
             with trio.CancelScope(shield=True):
-                await self._programs.go_first()
+                await trio.lowlevel.checkpoint()
 
     # ---- Calls without bytes ----
 

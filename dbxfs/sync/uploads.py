@@ -152,9 +152,9 @@ class Uploads:
                 # Known from now on, so that another version that comes meanwhile is told from it.
                 self._staging.record(staged)
                 await self._uploader.fill(staged)
+                await trio.to_thread.run_sync(staged.sync)
                 if staged.retired:
                     raise ChangedMeanwhileError("it is not wanted any more")
-                await trio.to_thread.run_sync(staged.sync)
                 self._staging.record(staged)
                 # What Dropbox is about to lose must not be lost here by a power cut.
                 await trio.to_thread.run_sync(self._tree.database.sync)
@@ -390,11 +390,20 @@ class Uploads:
             return [await self._upload(group[0])]
         except EndpointError as error:
             return [error for _ in group]
+        except AccessDenied:
+            self._forget_sent(group)
+            raise
         except (BadRequest, Unauthorized) as error:
+            self._forget_sent(group)
             inos = [draft.ino for draft in group if draft.properties is not None]
             if not self._attributes.refused_with_commit(inos, error):
                 raise
             raise ChangedMeanwhileError(str(error)) from error
+
+    def _forget_sent(self, group: Sequence[Draft]) -> None:
+        """Dropbox may not take them in this way: the next one sends the bytes with the commit."""
+        for draft in group:
+            self._sent.pop(draft.ino, None)
 
     async def _copy(self, group: Sequence[Draft]) -> list[Outcome]:
         pairs = [
@@ -479,7 +488,8 @@ class Uploads:
         if answer.has("content_hash_mismatch"):
             return ChangedMeanwhileError(str(answer))
         if any(answer.has(tag) for tag in SESSION_OF_NO_USE):
-            if self._sent.pop(draft.ino, None) is not None:
+            if draft.size <= SMALL:
+                self._sent.pop(draft.ino, None)
                 return ChangedMeanwhileError(str(answer))
             try:
                 self._uploader.start_over(draft.ino, answer)

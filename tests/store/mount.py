@@ -230,7 +230,7 @@ class Mount:
         base = self.tree.base_path(ino)
         assert base is not None
         page = self.dropbox.list_folder(base, recursive=False)
-        slices = self.changes.apply_listing(ino, page.entries, size=2)
+        slices = self.changes.apply_listing(ino, base, page.entries, size=2)
         effects = [effect for slice_ in slices for effect in slice_]
         self._stale(effects)
         return effects

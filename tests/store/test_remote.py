@@ -700,10 +700,45 @@ def test_a_listing_that_comes_late_does_not_turn_back_what_the_crawl_told_since(
     dropbox.move("/b", "/z/b")
     while "/z/b" not in mount.paths():
         mount.page(limit=1)
-    list(mount.changes.apply_listing(ROOT_INO, late.entries))
+    list(mount.changes.apply_listing(ROOT_INO, RemotePath(""), late.entries))
     assert mount.paths()["/a"] == b"newer"
     assert "/b" not in mount.paths()
     mount.follow(limit=1)
+    assert mount.paths() == dropbox.tree()
+
+
+@pytest.mark.parametrize("slices", [0, 1])
+@pytest.mark.parametrize("where", ["here", "elsewhere", "deleted"])
+def test_regression_a_folder_that_goes_while_it_is_listed(
+    mount: Mount, dropbox: FakeDropbox, where: str, slices: int
+) -> None:
+    """What was still to be applied made a second folder where it had been."""
+    for number in range(9):
+        dropbox.write(f"/{number}", b"x")
+    for number in range(6):
+        dropbox.write(f"/folder/{number}", b"%d" % number)
+    mount.page(limit=1)
+    mount.listing("")
+    folder = mount.ino("/folder")
+    page = dropbox.list_folder("/folder", recursive=False)
+    rest = mount.changes.apply_listing(folder, RemotePath("/folder"), page.entries, size=2)
+    for _ in range(slices):
+        next(rest)
+    if where == "here":
+        mount.rename("/folder", "/moved")
+        mount.commit(folder)
+    elif where == "elsewhere":
+        dropbox.move("/folder", "/00")
+    else:
+        dropbox.delete("/folder")
+    while where != "here" and "/folder" in mount.paths():
+        mount.page(limit=1)
+    list(rest)
+    assert "/folder" not in mount.paths()
+    found = mount.tree.find(folder)
+    assert found is None or found.listed != 1 or where == "deleted"
+    mount.follow(limit=1)
+    mount.settle()
     assert mount.paths() == dropbox.tree()
 
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dbxfs.sync.programs import PATIENCE, PAUSE, Programs
+from dbxfs.sync.programs import PATIENCE, PAUSE, SHARE, Programs
 
 
 @pytest.fixture
@@ -46,4 +46,10 @@ async def test_background_work_goes_on_though_a_program_does_not_pause(
     await trio.sleep(PAUSE)
     began = trio.current_time()
     await programs.go_first()
-    assert PATIENCE <= trio.current_time() - began < PATIENCE + 2 * PAUSE
+    waited = trio.current_time() - began
+    assert PATIENCE <= waited < PATIENCE + 2 * PAUSE
+    await trio.sleep(2 * PAUSE)
+    began = trio.current_time()
+    await programs.go_first()
+    waited = trio.current_time() - began
+    assert SHARE * 2 * PAUSE <= waited < (SHARE * 2 + 2) * PAUSE, "so it has its share of the time"

@@ -16,6 +16,7 @@ import trio.testing
 
 from dbxfs.api.batches import Finish, Outcome, Part
 from dbxfs.api.client import Client, EndpointError, SessionId, Unreachable
+from dbxfs.api.errors import AccessDenied
 from dbxfs.core import plan
 from dbxfs.core.batching import Member
 from dbxfs.core.content_hash import BLOCK
@@ -156,7 +157,6 @@ class Sender:
             mount._stale,
             lambda: self.caught_up(),
             mount.attributes,
-            Programs(),
         )
         self.uploads = Uploads(
             client,
@@ -300,6 +300,52 @@ async def test_only_the_commit_is_repeated_where_that_was_refused(
     mount.settle()
     wanted = {f"/{n}": b"%d" % n if n > 2 else b"changed %d" % n for n in range(MANY)}
     assert mount.paths() == mount.dropbox.tree() == wanted
+
+
+async def test_regression_where_sessions_cannot_be_committed_the_bytes_go_with_the_commit(
+    sender: Sender,
+) -> None:
+    mount = sender.mount
+    inos = [mount.write(f"/{number}", b"%d" % number) for number in range(5)]
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise AccessDenied(("route_access_denied",), "")
+
+    sender.calls.finish_batch = refuse  # type: ignore[assignment]
+    sender.calls.session_finish = refuse  # type: ignore[assignment]
+    with pytest.raises(AccessDenied):
+        await sender.send(inos)
+    for ino in inos:
+        assert await sender.send([ino]) == {}
+    mount.settle()
+    assert mount.paths() == mount.dropbox.tree() == {f"/{n}": b"%d" % n for n in range(5)}
+
+
+async def test_regression_removed_while_it_is_brought_here(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row came back and named a file that was gone."""
+    mount = sender.mount
+    mount.dropbox.write("/f", b"first version")
+    mount.follow()
+    ino = mount.ino("/f")
+    mount.rename("/f", "/.~f")
+    staged = mount.staging.begin(mount.tree.get(ino))
+    sync, synced = staged.sync, 0
+
+    def remove_after_the_second() -> None:
+        nonlocal synced
+        sync()
+        synced += 1
+        if synced == 2:
+            trio.from_thread.run_sync(mount.unlink, "/.~f")
+
+    monkeypatch.setattr(staged, "sync", remove_after_the_second)
+    with pytest.raises(ChangedMeanwhileError):
+        await sender.uploads.bring(ino)
+    assert mount.staging.get(ino) is None
+    mount.settle()
+    assert mount.dropbox.tree() == {}
 
 
 async def test_regression_cut_to_what_was_sent_before_it_was_closed(
