@@ -14,32 +14,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from dbxfs.api.batches import Finish, Outcome, Part, refused_route
-from dbxfs.api.client import Add, Client, SessionId, Update, WriteMode
+from dbxfs.api.batches import Outcome
+from dbxfs.api.client import Client, SessionId
 from dbxfs.api.errors import AccessDenied, BadRequest, EndpointError, Unauthorized
 from dbxfs.core import plan
-from dbxfs.core.batching import BODY_ENTRIES, SMALL, Member, bodies
-from dbxfs.core.content_hash import content_hash, hash_blocks
-from dbxfs.core.model import FileEntry, FileId, PropertyGroup, RemotePath
-from dbxfs.core.recent import keep_recent
+from dbxfs.core.batching import SMALL, Member
+from dbxfs.core.model import FileEntry, FileId, RemotePath
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.journal import Journal
 from dbxfs.store.pins import Pins
-from dbxfs.store.staged import StagedFile
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree, TreeError
 
 from .attributes import AttributeKeeper
+from .draft import Draft
 from .fetcher import DamagedContentError
+from .small import SmallFiles
 from .steps import AT_ONCE, ChangedMeanwhileError, GoesOnError, Outcomes, Steps
-from .uploader import Uploader, first_of
+from .uploader import Uploader
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +49,6 @@ FEW = 3
 """Files so few cost no more requests one by one than a batch has."""
 LITTLE = 256 * 1024
 """Bytes that may go with the commit itself, while the feed waits for its turn."""
-BODIES_AT_ONCE = 4
-SENT_AND_KEPT = 4000
-"""Small files whose bytes Dropbox has in sessions that are not committed yet."""
 SESSION_OF_NO_USE = (
     "lookup_failed",
     "concurrent_session_not_closed",
@@ -63,53 +57,6 @@ SESSION_OF_NO_USE = (
 COPIED = 1024 * 1024
 """Bytes from which on a known content is copied. A copy has the time and the properties of nobody's
 wish, so they take a call more; less than this is sent in less time, with all that belongs to it."""
-
-
-@dataclass(slots=True)
-class Draft:
-    """One file on its way; its facts are those of the moment in which it was looked at."""
-
-    staged: StagedFile
-    generation: int
-    size: int
-    mtime_ns: int
-    data: bytes = b""
-    """All of a small file."""
-    digests: list[bytes] = field(default_factory=list)
-    """Those of a large file's blocks."""
-    digest: str = ""
-    source: FileId | None = None
-    """Who on Dropbox has this content."""
-    session: SessionId | None = None
-    call: plan.Upload | None = None
-    """What is to be committed, as decided under the turn."""
-    parent: int | None = None
-    name: str = ""
-    """Where it was when that was decided."""
-    properties: PropertyGroup | None = None
-    """The attributes that go with the commit; a copy takes none."""
-
-    @property
-    def ino(self) -> int:
-        """The inode."""
-        return self.staged.ino
-
-    @property
-    def is_current(self) -> bool:
-        """Whether nothing was written since."""
-        staged = self.staged
-        writing = staged.writers or staged.awaited
-        return staged.generation == self.generation and not writing and not staged.retired
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether a session has its bytes."""
-        return self.session is not None
-
-    @property
-    def is_at_hand(self) -> bool:
-        """Whether it can go in one call with its commit."""
-        return len(self.data) == self.size
 
 
 class Uploads:
@@ -135,14 +82,10 @@ class Uploads:
         self._cache = cache
         self._pins = Pins(tree)
         self._attributes = attributes
-        self._body_entries = BODY_ENTRIES
-        self._batched = True
+        self._small = SmallFiles(client)
         self._copied = True
         self._not_copied: set[str] = set()
         """Contents whose known sources turned out to have another one."""
-        self._sent: OrderedDict[int, tuple[str, SessionId]] = OrderedDict()
-        """The closed sessions of small files and what is in them: where the commit was refused,
-        only that is repeated."""
 
     async def bring(self, ino: int) -> None:
         """Bring all of a file's content here: Dropbox is to lose it."""
@@ -239,7 +182,7 @@ class Uploads:
         def work() -> None:
             for draft in drafts:
                 try:
-                    _read(draft)
+                    draft.read()
                 except (OSError, ChangedMeanwhileError) as error:
                     failed[draft.ino] = error
 
@@ -262,63 +205,11 @@ class Uploads:
             if draft.size > SMALL:
                 draft.session = await self._uploader.send(draft.staged, draft.digests)
             else:
-                draft.session = self._sent_before(draft)
+                draft.session = self._small.sent_before(draft)
         small = [draft for draft in drafts if draft.session is None]
         little = len(small) < FEW and sum(draft.size for draft in small) <= LITTLE
-        if little or not self._batched:
-            return
-        try:
-            await self._send_together(small, failed)
-        except (AccessDenied, BadRequest) as error:
-            if refused_route(error):
-                log.warning("small files go one by one: %s", error)
-                self._batched = False
-            elif self._body_entries > FEW:
-                # A proxy may take no header as long as the list of the files is.
-                self._body_entries //= 2
-                log.warning("fewer files go in one body: %s", error)
-                raise ChangedMeanwhileError(str(error)) from error
-            else:
-                raise
-            for draft in small:
-                draft.session = None
-
-    async def _send_together(self, drafts: Sequence[Draft], failed: Outcomes) -> None:
-        sessions = await self._client.start_sessions(len(drafts))
-        for draft, session in zip(drafts, sessions, strict=True):
-            draft.session = session
-        limit = trio.CapacityLimiter(BODIES_AT_ONCE)
-
-        async def send(body: Sequence[Draft]) -> None:
-            async with limit:
-                await self._send_body(body, failed)
-
-        try:
-            async with trio.open_nursery() as nursery:
-                for run in bodies([draft.size for draft in drafts], self._body_entries):
-                    nursery.start_soon(send, drafts[run.start : run.stop])
-        except BaseExceptionGroup as group:
-            raise first_of(group) from group
-
-    async def _send_body(self, drafts: Sequence[Draft], failed: Outcomes) -> None:
-        parts = [
-            Part(draft.session, 0, draft.size, close=True)
-            for draft in drafts
-            if draft.session is not None
-        ]
-        whole = await trio.to_thread.run_sync(b"".join, [draft.data for draft in drafts])
-        digest = await trio.to_thread.run_sync(content_hash, whole)
-        answers = await self._client.append_batch(parts, whole, digest)
-        for draft, error in zip(drafts, answers, strict=True):
-            draft.data = b""
-            if error is not None:
-                failed[draft.ino] = ChangedMeanwhileError(str(error))
-            elif draft.session is not None:
-                keep_recent(self._sent, draft.ino, (draft.digest, draft.session), SENT_AND_KEPT)
-
-    def _sent_before(self, draft: Draft) -> SessionId | None:
-        digest, session = self._sent.get(draft.ino, ("", None))
-        return session if digest == draft.digest else None
+        if not little:
+            await self._small.send(small, failed)
 
     # ---- The commit ----
 
@@ -384,26 +275,21 @@ class Uploads:
             if self._is_copy(group[0]):
                 return await self._copy(group)
             if len(group) > 1:
-                return await self._client.finish_batch([_finish(draft) for draft in group])
+                return await self._client.finish_batch([draft.finish for draft in group])
             if group[0].session is not None:
                 return [await self._finish_one(group[0], group[0].session)]
             return [await self._upload(group[0])]
         except EndpointError as error:
             return [error for _ in group]
         except AccessDenied:
-            self._forget_sent(group)
+            self._small.forget(group)
             raise
         except (BadRequest, Unauthorized) as error:
-            self._forget_sent(group)
+            self._small.forget(group)
             inos = [draft.ino for draft in group if draft.properties is not None]
             if not self._attributes.refused_with_commit(inos, error):
                 raise
             raise ChangedMeanwhileError(str(error)) from error
-
-    def _forget_sent(self, group: Sequence[Draft]) -> None:
-        """Dropbox may not take them in this way: the next one sends the bytes with the commit."""
-        for draft in group:
-            self._sent.pop(draft.ino, None)
 
     async def _copy(self, group: Sequence[Draft]) -> list[Outcome]:
         pairs = [
@@ -421,7 +307,7 @@ class Uploads:
             raise ChangedMeanwhileError(str(error)) from error
 
     async def _finish_one(self, draft: Draft, session: SessionId) -> FileEntry:
-        finish = _finish(draft)
+        finish = draft.finish
         return await self._client.session_finish(
             session,
             finish.size,
@@ -438,7 +324,7 @@ class Uploads:
             draft.call.path,
             draft.data,
             size=draft.size,
-            mode=_mode(draft.call),
+            mode=draft.mode,
             content_hash=draft.digest,
             client_modified_ns=draft.mtime_ns,
             properties=draft.properties,
@@ -450,7 +336,7 @@ class Uploads:
         if not isinstance(answer, FileEntry):
             failed[draft.ino] = self._reason(draft, answer)
             return
-        self._sent.pop(draft.ino, None)
+        self._small.forget([draft])
         same = answer.content_hash in (None, draft.digest)
         if not same:
             self._not_copied.add(draft.digest)
@@ -489,7 +375,7 @@ class Uploads:
             return ChangedMeanwhileError(str(answer))
         if any(answer.has(tag) for tag in SESSION_OF_NO_USE):
             if draft.size <= SMALL:
-                self._sent.pop(draft.ino, None)
+                self._small.forget([draft])
                 return ChangedMeanwhileError(str(answer))
             try:
                 self._uploader.start_over(draft.ino, answer)
@@ -509,28 +395,3 @@ class Uploads:
             self._tree.database.sync()
         for draft in drafts:
             draft.staged.path.unlink(missing_ok=True)
-
-
-def _read(draft: Draft) -> None:
-    """Hash the content; a small file's is kept. Blocks."""
-    if draft.size <= SMALL:
-        draft.data = draft.staged.read(0, draft.size)
-        if len(draft.data) != draft.size:
-            raise ChangedMeanwhileError("it became shorter while it was read")
-        draft.digest = content_hash(draft.data)
-    else:
-        draft.digests = draft.staged.block_digests()
-        draft.digest = hash_blocks(draft.digests)
-
-
-def _finish(draft: Draft) -> Finish:
-    assert draft.call is not None  # noqa: S101
-    assert draft.session is not None  # noqa: S101
-    mode = _mode(draft.call)
-    return Finish(
-        draft.session, draft.size, draft.call.path, mode, draft.mtime_ns, draft.properties
-    )
-
-
-def _mode(call: plan.Upload) -> WriteMode:
-    return Add() if call.replaces is None else Update(call.replaces)
