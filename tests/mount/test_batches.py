@@ -121,8 +121,9 @@ def test_what_is_refused_in_a_batch_is_refused_alone(mounted: Mounted, source: P
 
 
 def test_bytes_go_once_however_often_their_commit_is_refused(
-    mounted: Mounted, source: Path
+    make_mount: Callable[..., Mounted], source: Path
 ) -> None:
+    mounted = make_mount()
     mounted.announce("changes cannot be sent: Dropbox asks to come back")
     finish = "files/upload_session/finish_batch_v2"
     reason = "too_many_write_operations"
