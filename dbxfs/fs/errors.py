@@ -94,5 +94,7 @@ def errnos(
         except Exception as error:
             log.exception("%s failed", handler.__name__)
             raise pyfuse3.FUSEError(errno.EIO) from error
+        finally:
+            self.context.programs.answered()
 
     return wrapped

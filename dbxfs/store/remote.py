@@ -40,7 +40,7 @@ from .places import BasePlaces
 from .sent import Sent
 from .tree import Tree
 
-SLICE = 20
+SLICE = 10
 """Entries of a page that are applied in one transaction, in a few milliseconds."""
 LIMBO = -1
 

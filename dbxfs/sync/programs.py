@@ -24,11 +24,21 @@ class Programs:
     """Knows when programs ask for something."""
 
     def __init__(self) -> None:
-        self._asked = self._resumed = -math.inf
+        self._under_way = 0
+        self._answered = self._resumed = -math.inf
 
     def asked(self) -> None:
         """There is a request."""
-        self._asked = trio.current_time()
+        self._under_way += 1
+
+    def answered(self) -> None:
+        """A request is answered."""
+        self._under_way -= 1
+        self._answered = trio.current_time()
+
+    @property
+    def _at_work(self) -> bool:
+        return self._under_way > 0 or trio.current_time() < self._answered + PAUSE
 
     async def go_first(self) -> None:
         """Return when no program is at work, or after a little while."""
@@ -36,6 +46,6 @@ class Programs:
         now = trio.current_time()
         deadline = now + min(PATIENCE, SHARE * (now - self._resumed))
         # No event: the pause begins again with each request, thousands of times a second.
-        while trio.current_time() < min(self._asked + PAUSE, deadline):  # noqa: ASYNC110
+        while self._at_work and trio.current_time() < deadline:  # noqa: ASYNC110
             await trio.sleep(PAUSE)
         self._resumed = trio.current_time()

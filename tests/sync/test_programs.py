@@ -19,6 +19,7 @@ async def test_nobody_waits_for_programs_that_ask_for_nothing(autojump_clock: Mo
     began = trio.current_time()
     await programs.go_first()
     programs.asked()
+    programs.answered()
     await trio.sleep(PAUSE)
     await programs.go_first()
     assert trio.current_time() - began == PAUSE
@@ -28,8 +29,17 @@ async def test_background_work_goes_on_when_a_program_pauses(autojump_clock: Moc
     programs = Programs()
     began = trio.current_time()
     programs.asked()
+    programs.answered()
     await programs.go_first()
     assert trio.current_time() - began == pytest.approx(PAUSE)
+
+
+async def test_a_program_whose_request_waits_does_not_pause(autojump_clock: MockClock) -> None:
+    programs = Programs()
+    began = trio.current_time()
+    programs.asked()
+    await programs.go_first()
+    assert trio.current_time() - began == pytest.approx(PATIENCE)
 
 
 async def test_background_work_goes_on_though_a_program_does_not_pause(
@@ -40,6 +50,7 @@ async def test_background_work_goes_on_though_a_program_does_not_pause(
     async def work() -> None:
         while True:
             programs.asked()
+            programs.answered()
             await trio.sleep(PAUSE / 3)
 
     nursery.start_soon(work)
