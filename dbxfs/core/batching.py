@@ -157,6 +157,10 @@ class Burst:
             return self
         return replace(self, last=now)
 
+    def large(self) -> Burst:
+        """A file has grown large: it needs no full batch, and a few changes do not hold it up."""
+        return self if self.changes >= MANY else Burst()
+
     def sent(self, now: float) -> Burst:
         """What is due is being sent."""
         return Burst(now, self.last, min(2 * self.patience, LONGEST), self.changes)

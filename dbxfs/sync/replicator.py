@@ -177,6 +177,7 @@ class Replicator:
     def grows_large(self, ino: int) -> None:
         """So much of the file is written that sending it can begin."""
         if ino not in self._busy:
+            self._burst = self._burst.large()
             self._put_off(ino, 0)
 
     def is_sending(self, ino: int) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -111,36 +111,40 @@ class Uploader:
         async def part_at(start: int) -> Part:
             return _part(staged.size, digests, part_size, start)
 
-        starts = range(0, staged.size, part_size)
-        return await self._send(staged, starts, part_at, part_size, last=staged.size)
+        size = staged.size
+        starts = range(0, size, part_size)
+        return await self._send(staged, starts, part_at, part_size, lambda part: part.end == size)
 
-    async def send_early(self, staged: StagedFile) -> bool:
+    async def send_early(self, staged: StagedFile, settled: Callable[[], bool]) -> bool:
         """Send what a program has written one after the other of a file that it still writes to.
 
         Gives whether there was anything. What is changed again afterwards makes all of it void, so
-        that is done once for a file.
+        that is done once for a file. Its end, which closes the session, goes when it has `settled`.
         """
 
-        def is_sure(end: int) -> bool:
-            # A program may still go back a little; and the end is what closes the session.
+        def is_sure(start: int) -> bool:
+            if settled():
+                return start < staged.size and staged.extents.covers(0, staged.size)
+            # A program may still go back a little, or on; and the end has to close the session.
             size = staged.size - EARLY_PART if staged.dirty else staged.size - 1
-            return end <= size and staged.extents.covers(0, end)
+            return start + EARLY_PART <= size and staged.extents.covers(0, start + EARLY_PART)
 
         done = len(self._sessions.parts(staged.ino)) * EARLY_PART
-        if staged.ino in self._in_vain or not is_sure(done + EARLY_PART):
+        if staged.ino in self._in_vain or not is_sure(done):
             return False
         hashing = trio.Lock()
 
         async def part_at(start: int) -> Part:
             async with hashing:
-                end = start + EARLY_PART
+                end = min(start + EARLY_PART, staged.size)
                 digests = await trio.to_thread.run_sync(staged.block_digests, end)
             return _part(end, digests, EARLY_PART, start)
 
-        starts = itertools.takewhile(
-            lambda start: is_sure(start + EARLY_PART), itertools.count(0, EARLY_PART)
-        )
-        await self._send(staged, starts, part_at, EARLY_PART)
+        def closes(part: Part) -> bool:
+            return part.end == staged.size and settled()
+
+        starts = itertools.takewhile(is_sure, itertools.count(0, EARLY_PART))
+        await self._send(staged, starts, part_at, EARLY_PART, closes)
         return True
 
     async def may_be_a_copy(self, staged: StagedFile) -> bool:
@@ -165,14 +169,17 @@ class Uploader:
         starts: Iterable[int],
         part_at: Callable[[int], Awaitable[Part]],
         part_size: int,
-        *,
-        last: int | None = None,
+        closes: Callable[[Part], bool],
     ) -> SessionId:
-        """Send the parts that Dropbox does not have; the one that ends at `last` closes."""
+        """Send the parts that Dropbox does not have; the last one closes the session."""
         ino = staged.ino
         session = await self._session(ino, part_at, part_size)
         confirmed = self._sessions.parts(ino)
-        left = (start for start in starts if start not in confirmed)
+        left: Iterator[int] = (start for start in starts if start not in confirmed)
+        first = next(left, None)
+        if first is None:
+            return session
+        left = itertools.chain([first], left)
         sent = min(staged.size, len(confirmed) * part_size)
         progress = self.progress[ino] = Progress(ino, staged.size, sent)
 
@@ -182,7 +189,7 @@ class Uploader:
                 if self._switch.paused:
                     raise ChangedMeanwhileError("uploads were paused")
                 part = await part_at(start)
-                await self._append(staged, session, part, close=part.end == last)
+                await self._append(staged, session, part, close=closes(part))
                 if self._sessions.find(ino) != (session, part_size):
                     raise ChangedMeanwhileError("changed while it was sent")
                 self._sessions.confirm(ino, part.start, part.hash)

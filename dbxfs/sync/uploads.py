@@ -28,6 +28,7 @@ from dbxfs.core.model import FileEntry, FileId, RemotePath
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.journal import Journal
 from dbxfs.store.pins import Pins
+from dbxfs.store.staged import StagedFile
 from dbxfs.store.staging import Staging
 from dbxfs.store.tree import Tree, TreeError
 
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 EARLY = 10.0
 """Seconds after which a file that is still written is begun with though it may be a copy of what
 Dropbox has, of which nothing would have to be sent."""
+SETTLED = 1.0
+"""Seconds after which what was sent early of a file that was closed is likely to stay."""
 OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
 FEW = 3
@@ -160,7 +163,12 @@ class Uploads:
         with staged.reading():
             if not self._is_older(ino, EARLY) and await self._uploader.may_be_a_copy(staged):
                 return False
-            return await self._uploader.send_early(staged)
+            return await self._uploader.send_early(staged, lambda: self._is_settled(staged))
+
+    def _is_settled(self, staged: StagedFile) -> bool:
+        """Whether a program has closed it and left it alone since."""
+        age = self._tree.clock() - staged.written_ns
+        return not staged.dirty and age > SETTLED * 1_000_000_000
 
     def _is_older(self, ino: int, seconds: float) -> bool:
         """Whether the inode has been pending for so long."""

@@ -354,7 +354,7 @@ async def test_regression_cut_to_what_was_sent_before_it_was_closed(
     mount = sender.mount
     staged = growing(mount, monkeypatch)
     ino = staged.ino
-    await sender.uploader.send_early(staged)
+    await sender.uploader.send_early(staged, lambda: False)
     staged.truncate(2 * BLOCK, mount.clock())
     mount.staging.record(staged)
     assert isinstance((await sender.send([ino]))[ino], ChangedMeanwhileError)
@@ -500,6 +500,27 @@ async def test_what_begins_like_what_was_just_read_may_be_a_copy_and_waits(
     assert Sessions(sender.mount.database).parts(staged.ino) == {}
     monkeypatch.setattr("dbxfs.sync.uploads.EARLY", -1.0)
     assert isinstance((await sender.send([staged.ino]))[staged.ino], GoesOnError)
+
+
+async def test_the_end_of_a_file_that_was_closed_meanwhile_goes_with_the_rest(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = growing(sender.mount, monkeypatch)
+    append, appended = sender.calls.session_append, 0
+
+    async def count(*args: Any, **kwargs: Any) -> None:
+        nonlocal appended
+        await append(*args, **kwargs)
+        appended += 1
+        if appended == 1:
+            sender.mount.staging.record(staged)
+
+    sender.calls.session_append = count  # type: ignore[method-assign]
+    assert await sender.uploader.send_early(staged, lambda: not staged.dirty)
+    assert (appended, len(sender.calls.closed)) == (3, 1)
+    assert await sender.send([staged.ino]) == {}
+    assert appended == 3
+    assert sender.mount.dropbox.tree() == {"/growing": bytes(5 * BLOCK)}
 
 
 async def test_a_file_that_grows_large_is_begun_without_waiting_until_it_settles(
