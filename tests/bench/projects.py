@@ -28,8 +28,13 @@ def prepare(_server: Embedded, folder: Path, sizes: Sizes) -> None:
 
 
 def git(stage: Stage, *arguments: str) -> float:
-    """Runs git in the mounted folder with no settings but these; the seconds it took."""
-    settings = ("-c", "user.name=Bench", "-c", "user.email=bench@example.org")
+    """Runs git in the mounted folder with no settings but these; the seconds it took.
+
+    Should it think that a `gc` is due, that is part of it: in the background it would go on
+    changing the folder while somebody compares.
+    """
+    who = ("-c", "user.name=Bench", "-c", "user.email=bench@example.org")
+    settings = (*who, "-c", "gc.autoDetach=false")
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(stage.source),
