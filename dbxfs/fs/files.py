@@ -175,7 +175,7 @@ class FileHandlers(FolderHandlers):
             # It may have been sent and retired while this waited for its turn.
             staged = self.context.staging.get(handle.ino)
         if staged is not None:
-            with staged.reading():
+            with staged.reading(), self.context.kernel.reading(handle.ino):
                 return await self._read_staged(staged, off, size)
         inode = self.context.tree.find(handle.ino)
         version = (None if inode is None else _version(inode)) or handle.version
@@ -185,7 +185,8 @@ class FileHandlers(FolderHandlers):
             return b""
         if off == 0 and inode is not None:
             self.context.siblings.note(inode)
-        return await self.context.fetcher.read(version, off, size, fh)
+        with self.context.kernel.reading(handle.ino):
+            return await self.context.fetcher.read(version, off, size, fh)
 
     async def _read_staged(self, staged: StagedFile, offset: int, length: int) -> bytes:
         end = min(offset + length, staged.size)

@@ -14,12 +14,13 @@ killed (`apart`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import pyfuse3
 
@@ -51,6 +52,10 @@ class Kernel:
         self._missed: dict[int, dict[str, set[str]]] = {}
         self._remembered = 0
         self._stopped = False
+        self._reads: dict[int, set[object]] = {}
+        """Reads under way, by inode."""
+        self._outlived: dict[int, set[object]] = {}
+        """Inodes whose pages are stale, and the reads that have to end first."""
         self._said: deque[tuple[int, str]] = deque()
         """What the thread has to say, which must not write to the log itself."""
         self._queue: queue.SimpleQueue[Effect | Callable[[], None] | None] = queue.SimpleQueue()
@@ -162,8 +167,29 @@ class Kernel:
                     self._queue.put(effect)
                     for other in self._take_missed(parent, name) - {name}:
                         self._queue.put(Entry(parent, other))
+                case Content(ino=ino) if self._reads.get(ino):
+                    # Dropping its pages would wait for those that are read, and all else for that.
+                    self._outlived.setdefault(ino, set()).update(self._reads[ino])
+                    self._queue.put(Attributes(ino))
                 case Content(ino=ino) | Attributes(ino=ino) if self._holds(ino):
                     self._queue.put(effect)
+
+    @contextlib.contextmanager
+    def reading(self, ino: int) -> Iterator[None]:
+        """A read that may have to wait for Dropbox: pages that became stale go after it."""
+        read = object()
+        reads = self._reads.setdefault(ino, set())
+        reads.add(read)
+        try:
+            yield
+        finally:
+            reads.discard(read)
+            if not reads:
+                self._reads.pop(ino, None)
+            outlived = self._outlived.get(ino, set())
+            outlived.discard(read)
+            if not outlived and self._outlived.pop(ino, None) is not None:
+                self._queue.put(Content(ino))
 
     def drop(self, parent: int, name: str) -> bool:
         """Drop one entry after all that is stale by now; whether that was done in time.

@@ -16,6 +16,7 @@ from dbxfs.core.model import Rev
 from dbxfs.fs.behind import WritesBehind
 from dbxfs.fs.files import FileHandlers
 from dbxfs.fs.kernel import Kernel
+from dbxfs.store.inode import Attributes, Content
 from dbxfs.store.staged import StagedFile
 from dbxfs.sync.programs import Programs
 from tests.fakes import FakeDropbox
@@ -133,3 +134,28 @@ async def test_regression_content_that_is_sent_while_a_write_waits_to_hear_wheth
     await handlers.flush(handle)
     mount.settle()
     assert mount.dropbox.tree() == mount.paths() == {"/f": b"sent meanwhile, and more"}
+
+
+def test_pages_that_became_stale_go_when_the_reads_that_were_under_way_have_ended() -> None:
+    kernel = Kernel()
+    kernel.looked_up(7)
+    with kernel.reading(7):
+        with kernel.reading(7):
+            kernel.stale([Content(7)])
+            with kernel.reading(7):
+                assert told(kernel) == [Attributes(7)]
+        assert told(kernel) == []
+    assert told(kernel) == [Content(7)]
+    with kernel.reading(7):
+        pass
+    assert told(kernel) == []
+    kernel.stale([Content(7)])
+    assert told(kernel) == [Content(7)]
+
+
+def told(kernel: Kernel) -> list[object]:
+    """What the thread would be given to do."""
+    found = []
+    while not kernel._queue.empty():
+        found.append(kernel._queue.get())
+    return found
