@@ -112,6 +112,7 @@ class BlockCache:
         self._limit = max(1, size_limit - MARGIN)
         self.damaged = 0
         """Values that the disk was seen to have changed."""
+        self._arriving: dict[str, Path] = {}
         self._used: set[str] = set()
         self._lock = threading.Lock()
         self._cache = self._open()
@@ -142,8 +143,9 @@ class BlockCache:
     # ---- Blocks and units ----
 
     def get(self, content: str, block: int) -> memoryview | None:
-        """The block, or None when it is not cached as a whole."""
-        return self._get(f"{content}/{block}")
+        """The block, or None when it is not here as a whole."""
+        data = self._get(f"{content}/{block}")
+        return self._get_arriving(content, block) if data is None else data
 
     def get_unit(self, content: str, unit: int) -> memoryview | None:
         """The unit (counted from the file's beginning) if it was kept alone, or None."""
@@ -207,6 +209,30 @@ class BlockCache:
             log.debug("what was used lately cannot be written down: %s", error)
 
     # ---- Whole contents ----
+
+    def arrives(self, content: str, path: Path) -> None:
+        """All of a content lies at `path` and is soon put here; until `arrived`, it is read there.
+
+        Many files are committed at once, and large ones take their time: who reads one of them
+        before its turn, or pins it, would else fetch what has just been sent.
+        """
+        self._arriving[content] = path
+
+    def arrived(self, content: str) -> None:
+        """The file that was announced is no more to be read."""
+        self._arriving.pop(content, None)
+
+    def _get_arriving(self, content: str, block: int) -> memoryview | None:
+        path = self._arriving.get(content)
+        if path is None:
+            return None
+        try:
+            with path.open("rb") as file:
+                file.seek(block * BLOCK)
+                return memoryview(file.read(BLOCK))
+        except OSError as error:
+            log.debug("%s is not here any more: %s", path.name, error)
+            return None
 
     def put_file(self, content: str, path: Path, *, pinned: bool = False) -> None:
         """Keep all blocks of a file that lies at `path`, unless it would push out the rest.

@@ -167,11 +167,12 @@ class Pinner:
         self._queued.set()
 
     def _survey(self) -> _Survey:
-        """Blocks."""
+        """Blocks. What is kept is read first: a content comes after the file that has it."""
+        held = self._cache.pinned.counts()
         files = files_below(self._database)
         versions = versions_of(files)
         wanted = {key: version.size for key, version in versions.items()}
-        return _Survey(files, versions, core.plan(wanted, self._cache.pinned.counts(), BLOCK))
+        return _Survey(files, versions, core.plan(wanted, held, BLOCK))
 
     def _next_look(self) -> float:
         now = trio.current_time()

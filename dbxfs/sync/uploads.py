@@ -366,6 +366,7 @@ class Uploads:
         self._steps.effects(stale)
 
     def _retire(self, draft: Draft, clean: list[Draft]) -> None:
+        self._cache.arrives(draft.digest, draft.staged.path)
         self._staging.retire(draft.staged)
         clean.append(draft)
 
@@ -402,4 +403,5 @@ class Uploads:
         if drafts:
             self._tree.database.sync()
         for draft in drafts:
+            self._cache.arrived(draft.digest)
             draft.staged.path.unlink(missing_ok=True)

@@ -94,6 +94,21 @@ def test_a_file_goes_in_block_by_block(tmp_path: Path, cache: BlockCache) -> Non
     cache.close()
 
 
+def test_a_file_that_arrives_is_read_where_it_lies(tmp_path: Path, cache: BlockCache) -> None:
+    content = bytes(range(256)) * 5000
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    cache.arrives(HASH, file)
+    assert cache.get(HASH, 0) == content[:BLOCK]
+    assert cache.get(HASH, 1) == content[BLOCK:]
+    file.unlink()
+    assert cache.get(HASH, 0) is None
+    file.write_bytes(b"another file")
+    cache.arrived(HASH)
+    assert cache.get(HASH, 0) is None
+    cache.close()
+
+
 @pytest.mark.parametrize("size", [BLOCK, UNIT, 1000])
 def test_the_limit_is_never_exceeded(tmp_path: Path, size: int) -> None:
     limit = 16 * 1024 * 1024

@@ -19,7 +19,7 @@ from dbxfs.api.client import Client, EndpointError, SessionId, Unreachable
 from dbxfs.api.errors import AccessDenied
 from dbxfs.core import plan
 from dbxfs.core.batching import Member
-from dbxfs.core.content_hash import BLOCK
+from dbxfs.core.content_hash import BLOCK, content_hash
 from dbxfs.core.model import FileEntry
 from dbxfs.store.blocks import BlockCache
 from dbxfs.store.sessions import Sessions
@@ -140,7 +140,7 @@ class Sender:
     """One mount with its steps and uploads."""
 
     def __init__(self, mount: Mount, cache: BlockCache) -> None:
-        self.mount = mount
+        self.mount, self.cache = mount, cache
         self.calls = Calls(mount.dropbox)
         self.reader = Reader(mount)
         client = cast(Client, self.calls)
@@ -300,6 +300,25 @@ async def test_only_the_commit_is_repeated_where_that_was_refused(
     mount.settle()
     wanted = {f"/{n}": b"%d" % n if n > 2 else b"changed %d" % n for n in range(MANY)}
     assert mount.paths() == mount.dropbox.tree() == wanted
+
+
+async def test_regression_what_was_just_committed_is_not_fetched_before_it_is_in_the_cache(
+    sender: Sender,
+) -> None:
+    mount, cache = sender.mount, sender.cache
+    contents = [b"one", b"two"]
+    inos = [mount.write(f"/{content.decode()}", content) for content in contents]
+    put, found = cache.put_file, []
+
+    def put_file(content: str, path: Path, *, pinned: bool = False) -> None:
+        found.append([cache.get(content_hash(each), 0) for each in contents])
+        put(content, path, pinned=pinned)
+
+    cache.put_file = put_file  # type: ignore[method-assign]
+    assert await sender.send(inos) == {}
+    assert found == [contents, contents]
+    cache.drop(content_hash(b"one"), [0])
+    assert [cache.get(content_hash(each), 0) for each in contents] == [None, b"two"]
 
 
 async def test_regression_where_sessions_cannot_be_committed_the_bytes_go_with_the_commit(
