@@ -194,6 +194,45 @@ def test_regression_a_kill_while_the_kernel_is_told_leaves_nothing_stuck(
     assert (mounted.path / "f").read_text() == "y"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root could free what would be stuck")
+def test_a_kill_while_the_kernel_holds_the_thread_that_tells_it_leaves_nothing_stuck(
+    make_mount: Callable[..., Mounted],
+) -> None:
+    """A name is told while a lookup in its folder waits: no signal ends the one who tells it."""
+    mounted = make_mount(start=False)
+    mounted.server.populate("/p", folders=5, files_per_folder=500, size=1)
+    mounted.server.edit([{"op": "write", "path": "/zoo/animal.txt", "text": "elephant"}])
+    later = {"kind": "error", "route": "files/list_folder/continue"}
+    mounted.server.faults([later])
+    mounted.start()
+    assert sorted(os.listdir(mounted.path)) == ["p", "zoo"]
+    eventually(lambda: mounted.server.control("faults")[0]["fired"], 10, "the crawl's second page")
+    mounted.server.faults([later, {"kind": "stall", "route": "files/list_folder"}])
+    animal = mounted.path / "zoo" / "animal.txt"
+    with subprocess.Popen(["stat", animal], stderr=subprocess.DEVNULL) as program:
+        eventually(lambda: mounted.server.control("faults")[1]["fired"], 5, "the lookup")
+        mounted.server.faults([{"kind": "stall", "route": "files/list_folder"}])
+        eventually(lambda: "D" in thread_states(mounted.pid), 20, "a thread held by the kernel")
+        assert mounted.process is not None
+        mounted.process.kill()
+        try:
+            mounted.process.wait(5)
+            assert program.wait(5) == 1
+        finally:
+            subprocess.run(["umount", "-f", mounted.path], check=False, capture_output=True)
+    mounted.process = None
+    mounted.detach()
+    mounted.server.faults()
+    mounted.start()
+    assert animal.read_text() == "elephant"
+
+
+def thread_states(pid: int) -> list[str]:
+    """What each thread of a process does, as in ps(1); "D": no signal reaches it."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
+
+
 def test_a_lazy_umount_leaves_who_has_something_open_alone(mounted: Mounted) -> None:
     with (mounted.path / "a").open("w+b", buffering=0) as file:
         file.write(b"before")
