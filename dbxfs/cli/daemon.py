@@ -274,7 +274,7 @@ async def _serve(
             holdings=holdings,
             uploading=replicator.is_sending,
             programs=programs,
-            programs_work=replicator.programs_work,
+            opened=replicator.opened,
             grows_large=replicator.grows_large,
             exports=Exports(client, folders.cache),
             replaying=Replaying(),

@@ -57,7 +57,7 @@ class Context:
     """The inode whose content is being sent."""
     programs: Programs
     """Told of every request."""
-    programs_work: Callable[[], None]
+    opened: Callable[[], None]
     """Told of every file that is opened."""
     grows_large: Callable[[int], None]
     """Told of a file that a program makes so large that sending it begins before it is whole."""

@@ -70,7 +70,7 @@ class FileHandlers(FolderHandlers):
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
         """open(2) of a file that is there."""
-        self.context.programs_work()
+        self.context.opened()
         found = self.context.tree.get(inode)
         if found.parent is None and not self.context.kernel.is_open(inode):
             # Removed elsewhere in this moment: the kernel looks the name up once more, and makes

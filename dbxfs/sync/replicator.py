@@ -170,7 +170,7 @@ class Replicator:
         if max(self._agenda.next_time(), self._opens()) < self._asleep_until:
             self._wake.set()
 
-    def programs_work(self) -> None:
+    def opened(self) -> None:
         """A program opens something: in a burst it is not over yet, so it goes on alone."""
         self._burst = self._burst.read(trio.current_time())
 
