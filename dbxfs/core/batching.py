@@ -135,8 +135,8 @@ def bodies(sizes: Sequence[int], entries: int = BODY_ENTRIES) -> list[range]:
 class Burst:
     """Changes that come one after the other, as of a `cp -r`; times in seconds of any one clock.
 
-    Until they pause nothing is sent: the programs have the processor for themselves, and what they
-    do goes into few calls. A burst that goes on is sent now and then all the same.
+    Until they pause nothing new is begun with: the programs have the processor for themselves, and
+    what they do goes into few calls. A burst that goes on is sent now and then all the same.
     """
 
     begun: float = -math.inf
@@ -157,10 +157,6 @@ class Burst:
         if now > self.opens() or self.changes < MANY:
             return self
         return replace(self, last=now)
-
-    def large(self) -> Burst:
-        """A file has grown large: it needs no full batch, and a few changes do not hold it up."""
-        return self if self.changes >= MANY else Burst()
 
     def sent(self, now: float) -> Burst:
         """What is due is being sent."""

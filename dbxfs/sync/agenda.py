@@ -1,8 +1,12 @@
 """Whose turn it is: inodes by the time at which they are due.
 
-A heap with an entry for every time that was ever set, and a dictionary with the one that counts;
-what the heap has beyond that is skipped. So putting an inode off again and again, as a program
-that writes does, costs a logarithm and no search. Times come in as arguments.
+What programs change *settles*; when that is over it waits to be admitted, together with what else
+settled meanwhile. What is under way, put off for a moment or waiting for another one, is due at its
+time without that.
+
+A heap for each of the two with an entry for every time that was ever set, and a dictionary with the
+one that counts; what the heaps have beyond that is skipped. So putting an inode off again and
+again, as a program that writes does, costs a logarithm and no search. Times come in as arguments.
 """
 
 from __future__ import annotations
@@ -10,24 +14,30 @@ from __future__ import annotations
 import heapq
 import math
 
+_Heap = list[tuple[float, int]]
+
 
 class Agenda:
     """Inodes and when they are due, in seconds of any one clock."""
 
     def __init__(self) -> None:
-        self._due: dict[int, float] = {}
-        self._heap: list[tuple[float, int]] = []
+        self._due: dict[int, tuple[float, _Heap]] = {}
+        self._open: _Heap = []
+        self._settling: _Heap = []
         self._since: dict[int, float] = {}
 
     def put(self, ino: int, due: float) -> None:
         """The inode is due then, whatever was set before."""
-        self._due[ino] = due
-        heapq.heappush(self._heap, (due, ino))
+        self._put(ino, due, self._open)
 
     def settle(self, ino: int, now: float, seconds: float, ceiling: float) -> None:
-        """The inode is due `seconds` after the last such call, `ceiling` after the first one."""
+        """The inode is settled `seconds` after the last such call, `ceiling` after the first."""
         since = self._since.setdefault(ino, now)
-        self.put(ino, min(now + seconds, max(now, since + ceiling)))
+        self._put(ino, min(now + seconds, max(now, since + ceiling)), self._settling)
+
+    def _put(self, ino: int, due: float, heap: _Heap) -> None:
+        self._due[ino] = due, heap
+        heapq.heappush(heap, (due, ino))
 
     def drop(self, ino: int) -> None:
         """The inode is not due any more."""
@@ -35,20 +45,40 @@ class Agenda:
         self._since.pop(ino, None)
 
     def due(self, ino: int) -> float:
-        """When the inode is due; long ago, when it is not on the agenda."""
-        return self._due.get(ino, -math.inf)
+        """When the inode is due or settled; long ago, when it is not on the agenda."""
+        return self._due[ino][0] if ino in self._due else -math.inf
 
     def next_time(self) -> float:
-        """When the first one is due; infinity when there is none."""
-        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else math.inf
+        """When the first one is due that needs not be admitted; infinity when there is none."""
+        return self._first(self._open)
+
+    def next_settled(self) -> float:
+        """When the first of the others is settled; infinity when there is none."""
+        return self._first(self._settling)
+
+    def _first(self, heap: _Heap) -> float:
+        while heap:
+            due, ino = heap[0]
+            counts, where = self._due.get(ino, (math.nan, heap))
+            if counts == due and where is heap:
+                return due
+            heapq.heappop(heap)
+        return math.inf
+
+    def admit(self, now: float) -> bool:
+        """What is settled is due; whether there was anything."""
+        admitted = False
+        while self.next_settled() <= now:
+            due, ino = heapq.heappop(self._settling)
+            self.put(ino, due)
+            admitted = True
+        return admitted
 
     def take(self, now: float, most: int) -> list[int]:
         """Take those that are due, the first ones first, at most so many."""
         taken: list[int] = []
         while len(taken) < most and self.next_time() <= now:
-            _, ino = heapq.heappop(self._heap)
+            _, ino = heapq.heappop(self._open)
             self.drop(ino)
             taken.append(ino)
         return taken

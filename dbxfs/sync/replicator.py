@@ -167,7 +167,7 @@ class Replicator:
         if self._settle:
             self._burst = self._burst.changed(now)
         self._agenda.settle(ino, now, self._settle, CEILING)
-        if max(self._agenda.next_time(), self._opens()) < self._asleep_until:
+        if self._next_time() < self._asleep_until:
             self._wake.set()
 
     def opened(self) -> None:
@@ -177,7 +177,6 @@ class Replicator:
     def grows_large(self, ino: int) -> None:
         """So much of the file is written that sending it can begin."""
         if ino not in self._busy:
-            self._burst = self._burst.large()
             self._put_off(ino, 0)
 
     def is_sending(self, ino: int) -> bool:
@@ -249,23 +248,30 @@ class Replicator:
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
-                opens = self._opens()
-                due = self._agenda.take(now, ROUND) if now >= opens else []
-                if due:
+                if now >= self._opens() and self._agenda.admit(now):
                     self._burst = self._burst.sent(now)
+                due = self._agenda.take(now, ROUND) if now >= self._resumes() else []
+                if due:
                     await self._round(due, nursery)
                     self._tell_progress()
                     continue
                 self._wake = trio.Event()
-                self._asleep_until = max(self._agenda.next_time(), opens)
+                self._asleep_until = self._next_time()
                 with trio.CancelScope(deadline=self._asleep_until):
                     await self._wake.wait()
 
-    def _opens(self) -> float:
+    def _next_time(self) -> float:
+        """When there is something to do."""
+        settled = max(self._agenda.next_settled(), self._opens())
+        return min(settled, max(self._agenda.next_time(), self._resumes()))
+
+    def _resumes(self) -> float:
         """When what is due may be worked on."""
-        if self._switch.paused:
-            return math.inf
-        return self._resume_at if self._waiting else max(self._resume_at, self._burst.opens())
+        return math.inf if self._switch.paused else self._resume_at
+
+    def _opens(self) -> float:
+        """When what has settled may be worked on."""
+        return self._resumes() if self._waiting else max(self._resumes(), self._burst.opens())
 
     def _put_off(self, ino: int, seconds: float) -> None:
         self._agenda.put(ino, trio.current_time() + seconds)

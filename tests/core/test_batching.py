@@ -142,17 +142,6 @@ def test_the_size_follows_what_dropbox_bears(
     assert Size(before).after(seconds=seconds, busy=busy) == Size(after)
 
 
-def test_a_large_file_is_not_held_up_by_a_few_changes() -> None:
-    few, many = Burst(), Burst()
-    for _ in range(MANY - 1):
-        few = few.changed(100.0)
-    for _ in range(MANY):
-        many = many.changed(100.0)
-    assert few.opens() == many.opens() > 100.0
-    assert few.large().opens() < 100.0
-    assert many.large() == many
-
-
 def test_a_burst_is_sent_when_it_pauses() -> None:
     burst = Burst()
     for tenth in range(20):

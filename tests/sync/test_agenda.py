@@ -13,29 +13,44 @@ inodes = st.integers(2, 6)
 times = st.integers(0, 8).map(float)
 operations = st.one_of(
     st.tuples(st.just("put"), inodes, times),
+    st.tuples(st.just("settle"), inodes, times),
+    st.tuples(st.just("admit"), inodes, times),
     st.tuples(st.just("drop"), inodes, times),
     st.tuples(st.just("take"), inodes, times),
 )
 
 
 @given(st.lists(operations, max_size=60))
-def test_it_answers_as_a_dictionary_would(steps: list[tuple[str, int, float]]) -> None:
-    agenda, model = Agenda(), dict[int, float]()
+def test_it_answers_as_dictionaries_would(steps: list[tuple[str, int, float]]) -> None:
+    agenda = Agenda()
+    admitted, settling = dict[int, float](), dict[int, float]()
     for what, ino, time in steps:
+        if what in ("put", "settle", "drop"):
+            admitted.pop(ino, None)
+            settling.pop(ino, None)
         if what == "put":
             agenda.put(ino, time)
-            model[ino] = time
+            admitted[ino] = time
+        elif what == "settle":
+            agenda.settle(ino, time, 1.0, math.inf)
+            settling[ino] = time + 1.0
+        elif what == "admit":
+            settled = {one: at for one, at in settling.items() if at <= time}
+            assert agenda.admit(time) == bool(settled)
+            admitted |= settled
+            settling = {one: at for one, at in settling.items() if one not in settled}
         elif what == "drop":
             agenda.drop(ino)
-            model.pop(ino, None)
         else:
-            due = [(at, one) for one, at in model.items() if at <= time]
+            due = [(at, one) for one, at in admitted.items() if at <= time]
             expected = [one for _, one in sorted(due)[:2]]
             assert agenda.take(time, 2) == expected
             for one in expected:
-                del model[one]
-        assert agenda.next_time() == min(model.values(), default=math.inf)
-        assert all(agenda.due(one) == model.get(one, -math.inf) for one in range(2, 7))
+                del admitted[one]
+        assert agenda.next_time() == min(admitted.values(), default=math.inf)
+        assert agenda.next_settled() == min(settling.values(), default=math.inf)
+        both = admitted | settling
+        assert all(agenda.due(one) == both.get(one, -math.inf) for one in range(2, 7))
 
 
 @given(st.dictionaries(inodes, times))
@@ -72,8 +87,7 @@ def test_what_is_changed_again_and_again_is_due_at_the_ceiling() -> None:
     agenda = Agenda()
     for now in range(100):
         agenda.settle(2, float(now), 5.0, 20.0)
-        if now < 20:
-            assert agenda.take(float(now), 10) == []
+        assert agenda.admit(float(now)) == (now >= 20)
     assert agenda.take(99.0, 10) == [2]
     agenda.settle(2, 200.0, 5.0, 20.0)
-    assert agenda.next_time() == 205.0
+    assert agenda.next_settled() == 205.0
