@@ -24,9 +24,9 @@ SMALL = 4 * 1024 * 1024
 """Bytes of the largest file that shares a body with others."""
 BATCH_BYTES = 32 * 1024 * 1024
 """Bytes of the files of a batch: about what a usual link moves in a second."""
-BODY_ENTRIES = 400
-"""Files in one body: their list is in a header, some 100 bytes each. Common proxies take 60 KiB;
-where one takes less, whoever sends halves the number."""
+BODY_ENTRIES = 334
+"""Files in one body, a third of a full batch: their list is in a header, some 130 bytes each, and
+common proxies take 60 KiB. Where one takes less, whoever sends halves the number."""
 BODY_BYTES = 8 * 1024 * 1024
 TOGETHER = 64
 """Entries whose attributes are sent in one turn: each needs a call, and the feed waits for them."""
@@ -148,19 +148,27 @@ class Burst:
 
     def changed(self, now: float) -> Burst:
         """Another change."""
-        if now > self.opens():
+        if not self.goes_on(now):
             return Burst(now, now, changes=1)
         return replace(self, last=now, changes=self.changes + 1)
 
     def read(self, now: float) -> Burst:
         """A program opens something, as `diff` after `cp`. It holds up no lone document."""
-        if now > self.opens() or self.changes < MANY:
+        if not self.goes_on(now) or self.changes < MANY:
             return self
         return replace(self, last=now)
 
     def sent(self, now: float) -> Burst:
         """What is due is being sent."""
         return Burst(now, self.last, min(2 * self.patience, LONGEST), self.changes)
+
+    def goes_on(self, now: float) -> bool:
+        """Whether more is likely to come."""
+        return now <= self.last + LULL
+
+    def is_over(self, now: float) -> bool:
+        """Whether many changes have come to a pause: then the last of them needs no longer one."""
+        return self.changes >= MANY and not self.goes_on(now)
 
     def opens(self) -> float:
         """When what is due may be sent."""

@@ -65,12 +65,12 @@ class Agenda:
             heapq.heappop(heap)
         return math.inf
 
-    def admit(self, now: float) -> bool:
-        """What is settled is due; whether there was anything."""
+    def admit(self, now: float, until: float) -> bool:
+        """What is settled `until` then is due now; whether there was anything."""
         admitted = False
-        while self.next_settled() <= now:
+        while self.next_settled() <= until:
             due, ino = heapq.heappop(self._settling)
-            self.put(ino, due)
+            self.put(ino, min(due, now))
             admitted = True
         return admitted
 

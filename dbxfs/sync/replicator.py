@@ -147,6 +147,8 @@ class Replicator:
         """What Dropbox takes one by one only."""
         self._size = batching.Size()
         self._burst = batching.Burst()
+        self._sent_some = False
+        """Whether small files have gone since a burst was sent last."""
         self._waiting = 0
         """How many wait for something to be on Dropbox."""
         self._failures: dict[int, int] = {}
@@ -248,8 +250,10 @@ class Replicator:
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
-                if now >= self._opens() and self._agenda.admit(now):
+                until = now + self._settle if self._burst.is_over(now) else now
+                if now >= self._opens() and self._agenda.admit(now, until):
                     self._burst = self._burst.sent(now)
+                    self._sent_some = False
                 due = self._agenda.take(now, ROUND) if now >= self._resumes() else []
                 if due:
                     await self._round(due, nursery)
@@ -297,20 +301,41 @@ class Replicator:
             ino for ino, member in self._ready.items() if type(member.call) in self._no_batches
         }
         most = min(self._size.most, self._together)
-        for batch in batching.batches(self._ready.values(), most, alone):
-            if isinstance(batch[0].call, plan.Upload | plan.Bring):
+        batches = batching.batches(self._ready.values(), most, alone)
+        small = [batch for batch in batches if _is_small(batch)]
+        structure = [batch for batch in batches if not _is_content(batch)]
+        if small and len(small[-1]) < most and self._has_time(small[-1], bool(structure)):
+            batches.remove(small[-1])
+        for batch in batches:
+            if _is_content(batch):
                 self._begin_to_send(batch, nursery)
             else:
                 await self._carry_out(batch)
 
+    def _has_time(self, batch: list[Member], structure: bool) -> bool:
+        """Whether a batch of small files that is not full can wait for more; then it does.
+
+        A burst goes on, and other such files have gone since it was sent last, or folders are made
+        in this round that more of them wait for.
+        """
+        now = trio.current_time()
+        if self._waiting or not self._burst.goes_on(now) or not (structure or self._sent_some):
+            return False
+        for member in batch:
+            if structure:
+                self._put_off(member.ino, 0)
+            else:
+                self._agenda.settle(member.ino, now, 0, CEILING)
+        return True
+
     def _begin_to_send(self, batch: list[Member], nursery: trio.Nursery) -> None:
         """Large files do not keep small ones waiting, nor do contents keep the rest."""
-        large = batch[0].size > batching.SMALL or isinstance(batch[0].call, plan.Bring)
-        lane = self._large if large else self._small
+        lane = self._small if _is_small(batch) else self._large
         if lane.free == 0:
             lane.queue.extend(member.ino for member in batch)
             return
         lane.free -= 1
+        self._sent_some |= lane is self._small
         self._busy.update(member.ino for member in batch)
         nursery.start_soon(self._send, batch, lane)
 
@@ -567,6 +592,7 @@ class Replicator:
         if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:
             pause = max(pause, error.retry_after)
         self._in_a_row += 1
+        self._sent_some = False
         self._resume_at = trio.current_time() + pause
         for ino in inos:
             self._put_off(ino, pause)
@@ -577,6 +603,14 @@ class Replicator:
 
     def _well(self) -> None:
         self._in_a_row, self.trouble = 0, None
+
+
+def _is_content(batch: Sequence[Member]) -> bool:
+    return isinstance(batch[0].call, plan.Upload | plan.Bring)
+
+
+def _is_small(batch: Sequence[Member]) -> bool:
+    return isinstance(batch[0].call, plan.Upload) and batch[0].size <= batching.SMALL
 
 
 def _is_busy(error: Exception | None) -> bool:

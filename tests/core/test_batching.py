@@ -166,6 +166,25 @@ def test_after_a_pause_a_burst_is_a_new_one() -> None:
     assert burst == Burst().changed(30)
 
 
+def test_who_sends_late_does_not_end_a_burst() -> None:
+    burst = Burst().changed(10.0)
+    for tenth in range(60):
+        burst = burst.changed(10 + tenth / 10)
+    assert burst.opens() == 10.0 + LONG
+    assert burst.sent(15.9).patience == 2 * LONG
+
+
+@pytest.mark.parametrize(
+    ("changes", "now", "over"), [(MANY, 10.4, False), (MANY, 10.6, True), (MANY - 1, 10.6, False)]
+)
+def test_many_changes_are_over_at_their_pause(changes: int, now: float, over: bool) -> None:
+    burst = Burst()
+    for _ in range(changes):
+        burst = burst.changed(10.0)
+    assert burst.goes_on(now) == (now < 10.5)
+    assert burst.is_over(now) == over
+
+
 def test_who_reads_goes_before_many_changes_but_not_for_long() -> None:
     burst = Burst()
     for hundredth in range(MANY):

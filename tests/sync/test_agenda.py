@@ -36,8 +36,8 @@ def test_it_answers_as_dictionaries_would(steps: list[tuple[str, int, float]]) -
             settling[ino] = time + 1.0
         elif what == "admit":
             settled = {one: at for one, at in settling.items() if at <= time}
-            assert agenda.admit(time) == bool(settled)
-            admitted |= settled
+            assert agenda.admit(min(time, 3.0), time) == bool(settled)
+            admitted |= {one: min(at, 3.0, time) for one, at in settled.items()}
             settling = {one: at for one, at in settling.items() if one not in settled}
         elif what == "drop":
             agenda.drop(ino)
@@ -87,7 +87,7 @@ def test_what_is_changed_again_and_again_is_due_at_the_ceiling() -> None:
     agenda = Agenda()
     for now in range(100):
         agenda.settle(2, float(now), 5.0, 20.0)
-        assert agenda.admit(float(now)) == (now >= 20)
+        assert agenda.admit(float(now), float(now)) == (now >= 20)
     assert agenda.take(99.0, 10) == [2]
     agenda.settle(2, 200.0, 5.0, 20.0)
     assert agenda.next_settled() == 205.0

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -169,6 +170,8 @@ class Sender:
             mount.attributes,
         )
         mount.tree.in_use = self.steps.is_committing
+        mount.tree.on_pending = lambda ino: self.replicator.pending(ino) if self.runs else None
+        self.runs = False
         self.replicator = Replicator(
             mount.tree,
             mount.journal,
@@ -186,6 +189,24 @@ class Sender:
         call = self.mount.step(ino)
         assert not isinstance(call, plan.Done | plan.After | plan.Hold)
         return Member(ino, call)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The replicator at work; what it does beside contents is done by the mount itself."""
+
+        async def carry_out(members: Sequence[Member]) -> Outcomes:
+            await trio.lowlevel.checkpoint()
+            for member in members:
+                self.mount._carry_out(member.ino, member.call)
+            return {}
+
+        self.steps.carry_out = carry_out  # type: ignore[method-assign]
+        self.runs = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.replicator.run)
+            yield
+            nursery.cancel_scope.cancel()
+        self.runs = False
 
     async def send(self, inos: Sequence[int]) -> Outcomes:
         return await self.uploads.send([self.member(ino) for ino in inos])
@@ -205,6 +226,17 @@ def sender(tmp_path: Path) -> Iterator[Sender]:
     mount.check()
     cache.close()
     mount.close()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What threads do takes no time, so that a clock that jumps does not overtake them."""
+
+    async def run_sync(do: Callable[..., object], *args: object, **_: object) -> object:
+        await trio.lowlevel.checkpoint()
+        return do(*args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
 
 
 def growing(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> StagedFile:
@@ -448,7 +480,7 @@ async def test_regression_who_comes_while_the_feed_is_awaited_waits_for_it_too(
 
 
 async def test_a_feed_that_is_not_reached_stays_wanted(
-    sender: Sender, autojump_clock: trio.testing.MockClock
+    sender: Sender, at_once: None, autojump_clock: trio.testing.MockClock
 ) -> None:
     member = sender.member(sender.mount.write("/a", b""))
     sender.caught_up = trio.sleep_forever
@@ -460,7 +492,10 @@ async def test_a_feed_that_is_not_reached_stays_wanted(
 
 
 async def test_regression_many_that_met_a_busy_dropbox_make_one_pause(
-    sender: Sender, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    sender: Sender,
+    at_once: None,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mount, replicator = sender.mount, sender.replicator
     members = [sender.member(mount.write(f"/{number}", b"")) for number in range(MANY)]
@@ -477,7 +512,10 @@ async def test_regression_many_that_met_a_busy_dropbox_make_one_pause(
 
 
 async def test_regression_moves_that_turn_out_to_lie_in_each_other_go_alone(
-    sender: Sender, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    sender: Sender,
+    at_once: None,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Their folder was moved by another batch of the same round."""
     mount, replicator = sender.mount, sender.replicator
@@ -499,6 +537,38 @@ async def test_regression_moves_that_turn_out_to_lie_in_each_other_go_alone(
         assert set(due) == {member.ino for member in members}
         await replicator._round(due, nursery)
     assert together == [2, 1, 1]
+
+
+async def test_a_long_burst_goes_in_full_batches_and_all_at_its_end(
+    sender: Sender, at_once: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    mount, sender.replicator._together = sender.mount, 10
+    async with sender.running():
+        for number in range(173):
+            if number % 20 == 0:
+                mount.mkdir(f"/{number // 20}")
+            mount.write(f"/{number // 20}/{number}", b"%d" % number)
+            await trio.sleep(0.2)
+        while_it_lasted = list(sender.calls.bodies)
+        await trio.sleep(3)
+        assert mount.paths() == mount.dropbox.tree()
+    # It was sent after 4, 12 and 28 seconds, and no more than one was not full each time.
+    assert len([files for files in while_it_lasted if files < 10]) <= 3
+    assert sum(while_it_lasted) >= 120
+    # The very first one went alone: there was no burst yet.
+    assert sum(sender.calls.bodies) == 172
+
+
+async def test_regression_what_was_refused_in_a_burst_does_not_wait_for_its_end(
+    sender: Sender, at_once: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    sender.calls.refusal = refusal("too_many_write_operations")
+    async with sender.running():
+        for number in range(70):
+            sender.mount.write(f"/{number}", b"%d" % number)
+            await trio.sleep(0.1)
+        assert sender.calls.refusal is None
+        assert len(sender.mount.dropbox.tree()) >= 20
 
 
 async def test_a_large_file_is_begun_with_while_it_is_written(
