@@ -131,7 +131,11 @@ class StagedFile:
         length = sum(map(len, pieces))
         with self._bytes:
             self._make()
-            self._put(offset, pieces)
+            try:
+                self._put(offset, pieces)
+            except OSError:
+                self._cut()
+                raise
             with self._facts:
                 self.extents = self.extents.add(offset, offset + length)
                 self.size = max(self.size, offset + length)
@@ -322,6 +326,14 @@ class StagedFile:
         except FileNotFoundError:
             if self.extents:
                 raise
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Take away what lies behind the end: it was not written in full, or not recorded before a
+        kill, and would come to light where the content is extended later."""
+        if os.fstat(self._descriptor).st_size > self.size:
+            os.ftruncate(self._descriptor, self.size)
 
     def _make(self) -> None:
         """Make the file if nothing was put into it yet. Under `_bytes`."""

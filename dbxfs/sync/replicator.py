@@ -195,10 +195,10 @@ class Replicator:
         self._tell_progress()
 
     def hurry(self) -> None:
-        """Send everything now, also what was put off."""
+        """Send everything now, also what was put off; only a burst is waited out."""
         self._resume_at = 0.0
         for row in self._journal.rows():
-            self._put_off(row.ino, 0)
+            self._wait_for_others(row.ino)
 
     def retry(self, code: str) -> None:
         """The cause of refusals of this kind may be gone."""
@@ -246,7 +246,7 @@ class Replicator:
         """Work for ever."""
         self.running = True
         for row in self._journal.rows():
-            self._put_off(row.ino, 0)
+            self._wait_for_others(row.ino)
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
@@ -279,6 +279,11 @@ class Replicator:
 
     def _put_off(self, ino: int, seconds: float) -> None:
         self._agenda.put(ino, trio.current_time() + seconds)
+        self._wake.set()
+
+    def _wait_for_others(self, ino: int) -> None:
+        """It is due with what settles next."""
+        self._agenda.settle(ino, trio.current_time(), 0, CEILING)
         self._wake.set()
 
     def _tell_progress(self) -> None:
@@ -315,18 +320,20 @@ class Replicator:
     def _has_time(self, batch: list[Member], structure: bool) -> bool:
         """Whether a batch of small files that is not full can wait for more; then it does.
 
-        A burst goes on, and other such files have gone since it was sent last, or folders are made
-        in this round that more of them wait for.
+        Folders are made in this round that more of them wait for, or a burst goes on, and others
+        have gone since it was sent last.
         """
-        now = trio.current_time()
-        if self._waiting or not self._burst.goes_on(now) or not (structure or self._sent_some):
+        if self._waiting:
             return False
-        for member in batch:
-            if structure:
+        if structure:
+            for member in batch:
                 self._put_off(member.ino, 0)
-            else:
-                self._agenda.settle(member.ino, now, 0, CEILING)
-        return True
+            return True
+        if self._sent_some and self._burst.goes_on(trio.current_time()):
+            for member in batch:
+                self._wait_for_others(member.ino)
+            return True
+        return False
 
     def _begin_to_send(self, batch: list[Member], nursery: trio.Nursery) -> None:
         """Large files do not keep small ones waiting, nor do contents keep the rest."""

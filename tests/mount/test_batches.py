@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.agreement import difference, local_tree, remote_tree
-from tests.mount.mounted import Mounted, works
+from tests.mount.mounted import Mounted, eventually, works
 
 MIB = 1024 * 1024
 
@@ -131,6 +131,7 @@ def test_bytes_go_once_however_often_their_commit_is_refused(
     mounted.server.faults([{**refusal, "route": finish, "count": 2}])
     with mounted.requests() as made:
         works("cp", "-r", source, mounted.path / "copy")
+        eventually(lambda: mounted.status()["pending"] == 0, 20)
         agree(mounted)
     assert made[finish] == 3
     assert made["files/upload_session/append_batch"] == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,6 +264,39 @@ def test_regression_the_file_is_as_long_as_what_it_holds(store: Store) -> None:
     assert again is not None
     again.truncate(20, 5)
     assert again.path.read_bytes() == again.read(0, 50) == bytes(20)
+
+
+def test_regression_what_was_written_last_before_a_kill_does_not_come_to_light(
+    store: Store,
+) -> None:
+    """It lay behind the recorded end, came into the cache with the rest, and into later growth."""
+    staged = store.staging.begin(store.tree.create_file(ROOT_INO, "a", None))
+    staged.write(0, b"recorded", 1)
+    store.staging.record(staged)
+    staged.write(8, b"lost" * 100, 2)
+    after = store.reopen()
+    again = after.staging.get(staged.ino)
+    assert again is not None
+    assert again.path.read_bytes() == b"recorded"
+    again.truncate(100, 3)
+    assert again.read(0, 100) == b"recorded" + bytes(92)
+
+
+def test_regression_what_could_not_be_written_in_full_does_not_come_to_light(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = store.staging.begin(store.tree.create_file(ROOT_INO, "a", None))
+    staged.write(0, b"whole", 1)
+    pwritev = os.pwritev
+
+    def full(descriptor: int, pieces: Sequence[bytes], offset: int) -> int:
+        pwritev(descriptor, [pieces[0][:3]], offset)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwritev", full)
+    with pytest.raises(OSError, match="No space"):
+        staged.write(5, b"in part", 2)
+    assert staged.path.read_bytes() == staged.read(0, 100) == b"whole"
 
 
 def test_a_file_that_nothing_was_written_to_needs_none_on_the_disk(store: Store) -> None:
