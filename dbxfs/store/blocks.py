@@ -48,6 +48,10 @@ EVICTED_AT_ONCE = 4
 USED_AT_ONCE = 256
 """Blocks that are used before that is written down."""
 
+CACHED_PAGES = 256
+"""Pages of 4 KiB that each thread keeps of the database; beyond that the kernel has them for all.
+diskcache's own 8192, and 64 MiB that are mapped, count once for each of some twenty threads."""
+
 _FAILURES = (sqlite3.Error, OSError, diskcache.Timeout, ValueError)
 _CHECKSUM = struct.Struct("<I")
 
@@ -128,6 +132,8 @@ class BlockCache:
                 cull_limit=EVICTED_AT_ONCE,
                 statistics=0,
                 tag_index=1,
+                sqlite_cache_size=CACHED_PAGES,
+                sqlite_mmap_size=0,
             )
 
         try:
