@@ -53,7 +53,7 @@ from .fetcher import DamagedContentError
 from .programs import Programs
 from .steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from .switch import Switch
-from .uploads import Uploads
+from .uploads import FEW, Uploads
 
 log = logging.getLogger(__name__)
 
@@ -325,7 +325,7 @@ class Replicator:
         """
         if self._waiting:
             return False
-        if structure:
+        if structure and len(batch) >= FEW:
             for member in batch:
                 self._put_off(member.ino, 0)
             return True
