@@ -602,8 +602,10 @@ class Replicator:
         self._sent_some = False
         self._resume_at = trio.current_time() + pause
         for ino in inos:
-            self._put_off(ino, pause)
+            # One time for all, so that they go together again.
+            self._agenda.put(ino, self._resume_at)
             self._wake_waiters(ino)
+        self._wake.set()
         if self.trouble is None:
             log.warning("changes cannot be sent: %s", error)
         self.trouble = str(error)
