@@ -180,17 +180,7 @@ def test_regression_a_kill_while_the_kernel_is_told_leaves_nothing_stuck(
         eventually(lambda: "files/download" in mounted.server.counters()["requests"], 5)
         mounted.server.edit([{"op": "write", "path": "/f", "text": "y"}])
         mounted.sync()
-        assert mounted.process is not None
-        mounted.process.kill()
-        try:
-            mounted.process.wait(5)
-            assert reader.wait(5) == 1
-        finally:
-            subprocess.run(["umount", "-f", mounted.path], check=False, capture_output=True)
-    mounted.process = None
-    mounted.detach()
-    mounted.server.faults()
-    mounted.start()
+        kill_and_start_again(mounted, reader)
     assert (mounted.path / "f").read_text() == "y"
 
 
@@ -213,18 +203,23 @@ def test_a_kill_while_the_kernel_holds_the_thread_that_tells_it_leaves_nothing_s
         eventually(lambda: mounted.server.control("faults")[1]["fired"], 5, "the lookup")
         mounted.server.faults([{"kind": "stall", "route": "files/list_folder"}])
         eventually(lambda: "D" in thread_states(mounted.pid), 20, "a thread held by the kernel")
-        assert mounted.process is not None
-        mounted.process.kill()
-        try:
-            mounted.process.wait(5)
-            assert program.wait(5) == 1
-        finally:
-            subprocess.run(["umount", "-f", mounted.path], check=False, capture_output=True)
+        kill_and_start_again(mounted, program)
+    assert animal.read_text() == "elephant"
+
+
+def kill_and_start_again(mounted: Mounted, waiting: subprocess.Popen[bytes]) -> None:
+    """SIGKILL the daemon: it ends, and so does the program that waits for it, in seconds."""
+    assert mounted.process is not None
+    mounted.process.kill()
+    try:
+        mounted.process.wait(5)
+        assert waiting.wait(5) == 1
+    finally:
+        subprocess.run(["umount", "-f", mounted.path], check=False, capture_output=True)
     mounted.process = None
     mounted.detach()
     mounted.server.faults()
     mounted.start()
-    assert animal.read_text() == "elephant"
 
 
 def thread_states(pid: int) -> list[str]:
