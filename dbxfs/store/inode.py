@@ -60,8 +60,8 @@ class Inode(msgspec.Struct, frozen=True):
 
     @property
     def on_dropbox(self) -> bool:
-        """Whether Dropbox has it, as far as is known."""
-        return self.id is not None
+        """Whether Dropbox has it, as far as is known; a folder may be known by its place only."""
+        return self.base_parent is not None
 
     @property
     def moved(self) -> bool:

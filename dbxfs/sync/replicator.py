@@ -415,8 +415,13 @@ class Replicator:
         return Member(ino, call)
 
     def _wake_waiters(self, ino: int) -> None:
-        for waiter in self._waiters.pop(ino, ()):
-            self._put_off(waiter, 0)
+        """Those of its waiters, too: folders may have been made with the one that they are in."""
+        woken = [ino]
+        for each in woken:
+            waiters = self._waiters.pop(each, ())
+            woken += waiters
+            for waiter in waiters:
+                self._put_off(waiter, 0)
 
     def _break_circle(self, circle: list[int]) -> tuple[int, plan.Step]:
         """Who of those that wait for each other can give way, and by which step.
@@ -481,6 +486,8 @@ class Replicator:
             self._mistaken(inos, error)
             return
         self._resized(trio.current_time() - began, failed)
+        # Others may have gone along.
+        inos = [*dict.fromkeys((*inos, *failed))]
         busy = [ino for ino in inos if _is_busy(failed.get(ino))]
         for ino in inos:
             if _is_busy(failed.get(ino)):
