@@ -37,6 +37,7 @@ from dbxfs.fs.facts import TreeFacts
 from dbxfs.fs.kernel import Kernel
 from dbxfs.fs.operations import Operations
 from dbxfs.fs.replaying import Replaying
+from dbxfs.fs.requests import take_at_once
 from dbxfs.store.blocks import BLOCK
 from dbxfs.store.database import Database, DatabaseDamagedError, DatabaseNewerError, is_damage
 from dbxfs.store.inode import Content, Effect
@@ -382,6 +383,7 @@ async def _serve_kernel(
         nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
         nursery.start_soon(_stop_without_kernel, nursery.cancel_scope)
         nursery.start_soon(_say_when_ready, options, ready)
+        take_at_once()
         await pyfuse3.main(max_tasks=FUSE_TASKS)
         nursery.cancel_scope.cancel()
 

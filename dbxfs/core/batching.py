@@ -33,10 +33,10 @@ TOGETHER = 64
 FEWEST = 10
 LULL = 0.5
 """Seconds without a change that end a burst."""
-LONG = 4.0
-"""Seconds after which a burst that does not end is sent for the first time; then it is twice that
-each time, up to `LONGEST`: who unpacks for minutes gets full batches."""
-LONGEST = 16.0
+LONG = 8.0
+"""Seconds after which a burst that does not end is sent for the first time."""
+LONGER = 16.0
+"""Seconds after which it is sent again, each time: who unpacks for minutes gets full batches."""
 MANY = 20
 """Changes from which on who reads goes before them, too."""
 TOO_LONG = 15.0
@@ -175,7 +175,7 @@ class Burst:
 
     def sent(self, now: float) -> Burst:
         """What is due is being sent."""
-        return Burst(now, self.last, min(2 * self.patience, LONGEST), self.changes)
+        return Burst(now, self.last, LONGER, self.changes)
 
     def goes_on(self, now: float) -> bool:
         """Whether more is likely to come."""

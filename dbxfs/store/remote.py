@@ -41,7 +41,7 @@ from .sent import Sent
 from .tree import Tree
 
 SLICE = 10
-"""Entries of a page that are applied in one transaction, in a few milliseconds."""
+"""Entries of a listing that are applied in one transaction, in a few milliseconds."""
 LIMBO = -1
 
 NOT_SEEN = {"base_attributes", "mtime_set"}
@@ -123,9 +123,9 @@ class RemoteChanges:
 
     def apply_page(self, page: Page) -> list[Effect]:
         """Apply a page of the crawl or the feed and store its cursor."""
-        return [effect for slice_ in self.apply_in_slices(page) for effect in slice_]
+        return [effect for slice_ in self.apply_in_slices(page, SLICE) for effect in slice_]
 
-    def apply_in_slices(self, page: Page, size: int = SLICE) -> Iterator[list[Effect]]:
+    def apply_in_slices(self, page: Page, size: int) -> Iterator[list[Effect]]:
         """Apply a page a few entries at a time, so that programs need not wait for all of it.
 
         Its cursor is stored with the last slice. A page that was broken off comes again whole, and

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 LONGPOLL = 60
 RETRY_CAP = 30.0
+FEW, MANY = 4, 20
+"""Entries of a page that are applied without a pause, in a millisecond or in five."""
 QUICK = 2.0
 """Seconds; a longpoll that was open for less, in vain, must not be opened again at once."""
 RECRAWL_AFTER = 5
@@ -222,7 +224,8 @@ class Feed:
                 page = await self._client.list_folder_continue(
                     cursor, templates=templates, patience=0
                 )
-            for effects in self._changes.apply_in_slices(page):
+            size = FEW if self._programs.were_here_lately() else MANY
+            for effects in self._changes.apply_in_slices(page, size):
                 self._on_effects(effects)
                 await self._programs.go_first()
         # Between two pages, or the log would grow for as long as a crawl goes on.

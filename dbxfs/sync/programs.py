@@ -16,6 +16,8 @@ PAUSE = 0.001
 """Seconds without a request after which a program has stopped to think."""
 PATIENCE = 0.02
 """Seconds to wait for that, at the most."""
+LATELY = 2.0
+"""Seconds after a request in which the next ones are likely to come."""
 SHARE = 2.0
 """What a program may have of the time for each second of other work: that must get on as well."""
 
@@ -39,6 +41,10 @@ class Programs:
     @property
     def _at_work(self) -> bool:
         return self._under_way > 0 or trio.current_time() < self._answered + PAUSE
+
+    def were_here_lately(self) -> bool:
+        """Whether one is likely to ask for something soon."""
+        return self._under_way > 0 or trio.current_time() < self._answered + LATELY
 
     async def go_first(self) -> None:
         """Return when no program is at work, or after a little while."""

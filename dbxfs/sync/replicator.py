@@ -166,7 +166,8 @@ class Replicator:
     def pending(self, ino: int) -> None:
         """The inode has changed: it is due when it has settled."""
         now = trio.current_time()
-        if self._settle:
+        if self._settle and ino not in self._agenda:
+            # One that is written to all the time makes no burst, nor holds up others.
             self._burst = self._burst.changed(now)
         self._agenda.settle(ino, now, self._settle, CEILING)
         if self._next_time() < self._asleep_until:

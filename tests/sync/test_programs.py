@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dbxfs.sync.programs import PATIENCE, PAUSE, SHARE, Programs
+from dbxfs.sync.programs import LATELY, PATIENCE, PAUSE, SHARE, Programs
 
 
 @pytest.fixture
@@ -64,3 +64,16 @@ async def test_background_work_goes_on_though_a_program_does_not_pause(
     await programs.go_first()
     waited = trio.current_time() - began
     assert SHARE * 2 * PAUSE <= waited < (SHARE * 2 + 2) * PAUSE, "so it has its share of the time"
+
+
+async def test_who_was_here_lately_is_likely_to_come_again(autojump_clock: MockClock) -> None:
+    programs = Programs()
+    assert not programs.were_here_lately()
+    programs.asked()
+    await trio.sleep(2 * LATELY)
+    assert programs.were_here_lately()
+    programs.answered()
+    await trio.sleep(LATELY / 2)
+    assert programs.were_here_lately()
+    await trio.sleep(LATELY / 2)
+    assert not programs.were_here_lately()
