@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ from .socket import serve_commands
 
 log = logging.getLogger(__name__)
 
+SWITCH = 0.0005
+"""Seconds after which a thread that is at work gives way to the event loop."""
 FUSE_TASKS = 2000
 """Requests in flight at most; each that waits for the network holds one."""
 
@@ -124,6 +127,7 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
     Raises `MountError`, or `InUseError` when another daemon has the state.
     """
     descriptors = set_limits()
+    sys.setswitchinterval(SWITCH)
     folders = Folders.of(options)
     with locked(folders.state):
         try:
