@@ -36,7 +36,7 @@ from .attributes import AttributeKeeper
 from .draft import Draft
 from .fetcher import DamagedContentError
 from .small import SmallFiles
-from .steps import AT_ONCE, ChangedMeanwhileError, GoesOnError, Outcomes, Steps
+from .steps import AT_ONCE, SLICE, ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from .uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,9 @@ class Uploads:
         clean: list[Draft] = []
         with contextlib.ExitStack() as stack:
             drafts = []
-            for member in members:
+            for number, member in enumerate(members, 1):
+                if number % SLICE == 0:
+                    await trio.lowlevel.checkpoint()
                 try:
                     drafts.append(stack.enter_context(self._draft(member.ino)))
                 except (ChangedMeanwhileError, TreeError, OSError) as error:
