@@ -248,6 +248,7 @@ async def _serve(
             tree, journal, staging, steps, uploads, switch, programs, settle, together
         )
         tree.on_pending = replicator.pending
+        tree.on_replace = replicator.replaced
         tree.on_change = pinner.wake
         tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)
         feed = Feed(

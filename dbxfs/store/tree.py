@@ -59,6 +59,7 @@ class Tree:
         self.in_use: Callable[[int], bool] = lambda ino: False
         self.on_pending: Callable[[int], None] = lambda ino: None
         self.on_delete: Callable[[int], None] = lambda ino: None
+        self.on_replace: Callable[[int, int], None] = lambda old, new: None
         self.write_down: Callable[[int], None] = lambda ino: None
         self.hold_content: Callable[[Inode], None] = lambda inode: None
         self.on_rebase: Callable[[int, Rev | None, Rev], None] = lambda ino, old, new: None
@@ -289,6 +290,7 @@ class Tree:
             if target is not None and target.ino != inode.ino:
                 self._check_replace(inode, target, replace)
                 self.hand_pin_on(target.ino, inode.ino)
+                self.on_replace(target.ino, inode.ino)
                 self._detach(target)
             elif target is not None:
                 if not replace and inode.name == new_name:

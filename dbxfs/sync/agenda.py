@@ -38,6 +38,11 @@ class Agenda:
         since = self._since.setdefault(ino, now)
         self._put(ino, min(now + seconds, max(now, since + ceiling)), self._settling)
 
+    def hand_on(self, old: int, new: int) -> None:
+        """What `new` stands for has been settling for as long as `old`."""
+        if old in self._since:
+            self._since[new] = min(self._since[old], self._since.get(new, math.inf))
+
     def _put(self, ino: int, due: float, heap: _Heap) -> None:
         self._due[ino] = due, heap
         heapq.heappush(heap, (due, ino))

@@ -173,6 +173,10 @@ class Replicator:
         if self._next_time() < self._asleep_until:
             self._wake.set()
 
+    def replaced(self, old: int, new: int) -> None:
+        """A file was renamed over another one: it goes when that would have gone at the latest."""
+        self._agenda.hand_on(old, new)
+
     def opened(self) -> None:
         """A program opens something: in a burst it is not over yet, so it goes on alone."""
         self._burst = self._burst.read(trio.current_time())

@@ -53,6 +53,17 @@ def test_it_answers_as_dictionaries_would(steps: list[tuple[str, int, float]]) -
         assert all(agenda.due(one) == both.get(one, -math.inf) for one in range(2, 7))
 
 
+def test_who_takes_the_place_of_another_waits_no_longer_than_that_would_have() -> None:
+    agenda = Agenda()
+    for second in range(30):
+        agenda.settle(second, second, 5.0, 20.0)
+        if second:
+            agenda.hand_on(second - 1, second)
+            agenda.settle(second, second, 5.0, 20.0)
+            agenda.drop(second - 1)
+        assert agenda.next_settled() == min(second + 5.0, max(second, 20.0))
+
+
 @given(st.dictionaries(inodes, times))
 def test_what_is_due_comes_out_in_the_order_of_time_and_once(due: dict[int, float]) -> None:
     agenda = Agenda()

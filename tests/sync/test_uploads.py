@@ -28,7 +28,7 @@ from dbxfs.store.staged import StagedFile
 from dbxfs.sync import uploader as uploading
 from dbxfs.sync.fetcher import Fetcher, Version
 from dbxfs.sync.programs import Programs
-from dbxfs.sync.replicator import Replicator
+from dbxfs.sync.replicator import CEILING, Replicator
 from dbxfs.sync.steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from dbxfs.sync.switch import Switch
 from dbxfs.sync.uploader import Uploader
@@ -569,6 +569,22 @@ async def test_what_is_written_to_all_the_time_holds_up_no_other(
             sender.mount.append("/log", b"line")
             await trio.sleep(0.2)
         assert sender.mount.dropbox.tree()["/document"] == b"text"
+
+
+async def test_what_is_saved_again_and_again_by_renaming_is_sent_now_and_then(
+    sender: Sender, at_once: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    mount = sender.mount
+    mount.tree.on_replace = sender.replicator.replaced
+    async with sender.running():
+        await trio.sleep(1)
+        began = trio.current_time()
+        while "/document" not in mount.dropbox.tree():
+            mount.write("/saving", b"%f" % trio.current_time())
+            mount.rename("/saving", "/document")
+            await trio.sleep(0.9)
+            assert trio.current_time() - began < CEILING + 2
+        assert trio.current_time() - began >= CEILING
 
 
 async def test_regression_what_was_refused_in_a_burst_does_not_wait_for_its_end(
