@@ -132,21 +132,6 @@ def bodies(sizes: Sequence[int], entries: int = BODY_ENTRIES) -> list[range]:
 
 
 @dataclass(frozen=True, slots=True)
-class NewFolder:
-    """A folder to be made."""
-
-    ino: int
-    parent: int
-    path: RemotePath
-
-
-def deepest(folders: Sequence[NewFolder]) -> list[NewFolder]:
-    """Those in which no other one is to be made: who makes them makes all."""
-    above = {folder.parent for folder in folders}
-    return [folder for folder in folders if folder.ino not in above]
-
-
-@dataclass(frozen=True, slots=True)
 class Burst:
     """Changes that come one after the other, as of a `cp -r`; times in seconds of any one clock.
 

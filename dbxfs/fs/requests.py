@@ -39,16 +39,17 @@ class Lock:
 
 
 class Readable:
-    """Waits until there is something to read, of one file."""
+    """Waits until there is something to read; looks first."""
 
     def __init__(self) -> None:
-        self._poll: select.poll | None = None
+        self._fd = -1
+        self._poll = select.poll()
         self._in_a_row = 0
 
     async def wait(self, fd: int) -> None:
         """Return when there is something to read; without a turn where there is already."""
-        if self._poll is None:
-            self._poll = select.poll()
+        if fd != self._fd:
+            self._fd, self._poll = fd, select.poll()
             self._poll.register(fd, select.POLLIN)
         if self._in_a_row < IN_A_ROW and self._poll.poll(0):
             self._in_a_row += 1
@@ -58,7 +59,7 @@ class Readable:
 
 
 def take_at_once() -> None:
-    """Have pyfuse3 take requests this way in its next session."""
+    """Have pyfuse3 take requests this way, from its first session on."""
     loop = SimpleNamespace(
         current_task=trio.lowlevel.current_task,
         current_trio_token=trio.lowlevel.current_trio_token,

@@ -60,7 +60,7 @@ class Inode(msgspec.Struct, frozen=True):
 
     @property
     def on_dropbox(self) -> bool:
-        """Whether Dropbox has it, as far as is known; a folder may be known by its place only."""
+        """Whether Dropbox has it, as far as is known; of a folder maybe only its place is."""
         return self.base_parent is not None
 
     @property

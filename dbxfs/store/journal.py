@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from dbxfs.core.model import FileEntry, FileId, FolderEntry, Rev
-from dbxfs.core.names import fold, problem
+from dbxfs.core.names import fold
 from dbxfs.core.plan import Facts, Occupant
 from dbxfs.core.ranges import Ranges
 
 from . import attributes
 from . import inode as effects
-from .inode import FILE, FOLDER, ROOT_INO, Effect, Inode
+from .inode import FILE, ROOT_INO, Effect, Inode
 from .moves import Moves
 from .remote import LIMBO, NO_BASE
 from .sent import Sent
@@ -194,25 +194,6 @@ class Journal:
         ).fetchone()
         return row[0] if row else None
 
-    def new_folders_in(self, folder: int) -> list[Inode]:
-        """The folders in a new one that are to be made with it.
-
-        None while a crawl goes on: until it ends, the feed does not tell their identity.
-        """
-        if self._database.get_meta("crawl") != "done":
-            return []
-        pending = self._tree.select(
-            "parent = ? AND kind = ? AND base_parent IS NULL"
-            " AND ino IN (SELECT ino FROM journal WHERE error IS NULL)",
-            folder,
-            FOLDER,
-        )
-        return [
-            inode
-            for inode in pending
-            if problem(inode.name) is None and self.sent.is_same(inode.ino, None)
-        ]
-
     def source_of(self, content_hash: str) -> FileId | None:
         """A file on Dropbox that has this content."""
         row = self._database.execute(
@@ -273,12 +254,6 @@ class Journal:
             self.sent.answered(ino)
             self._set_base(inode, entry, parent)
         return changed
-
-    def confirm_named(self, ino: int, parent: int, name: str) -> None:
-        """A folder was made on the way to another one; the feed will tell its identity."""
-        with self._database.transaction():
-            self.sent.answered(ino)
-            self._set_place(self._tree.get(ino), name, parent)
 
     def confirm_upload(
         self, ino: int, entry: FileEntry, *, parent: int, name: str, current: bool
@@ -352,7 +327,14 @@ class Journal:
     def _set_base(self, inode: Inode, entry: FileEntry | FolderEntry, parent: int) -> None:
         if not isinstance(entry, FileEntry) or entry.rev != inode.rev:
             self._supersede(inode)
-        columns: dict[str, object] = {"id": entry.id}
+        self._release_place(parent, fold(entry.name), inode.ino)
+        columns: dict[str, object] = {
+            "id": entry.id,
+            "base_parent": parent,
+            "base_name": entry.name,
+            "base_key": fold(entry.name),
+            "seen": self._seen_now(),
+        }
         if isinstance(entry, FileEntry):
             columns |= {
                 "rev": entry.rev,
@@ -360,19 +342,7 @@ class Journal:
                 "base_size": entry.size,
                 "base_mtime_ns": entry.client_modified_ns,
             }
-        self._set_place(inode, entry.name, parent, **columns)
-
-    def _set_place(self, inode: Inode, name: str, parent: int, **columns: object) -> None:
-        key = fold(name)
-        self._release_place(parent, key, inode.ino)
-        self._tree.update(
-            inode.ino,
-            base_parent=parent,
-            base_name=name,
-            base_key=key,
-            seen=self._seen_now(),
-            **columns,
-        )
+        self._tree.update(inode.ino, **columns)
         if inode.parent is None:
             # It was unlinked while the commit was under way.
             self._tree.mark_pending(inode.ino)

@@ -269,7 +269,7 @@ class RemoteChanges:
         return inode.is_folder and isinstance(entry, FolderEntry)
 
     def _own_unseen(
-        self, known: Inode | None, entry: FileEntry | FolderEntry | None, parent: int, key: str
+        self, known: Inode | None, entry: FileEntry | FolderEntry, parent: int, key: str
     ) -> Inode | None:
         """The inode that we sent as this entry and did not know to be on Dropbox.
 
@@ -581,11 +581,7 @@ class RemoteChanges:
             "base_key": key,
             "seen": self._epoch,
         }
-        sender = self._own_unseen(None, None, parent, key)
-        if sender is not None:
-            self._sent.answered(sender.ino)
-            self._tree.mark_pending(sender.ino)
-        merged = sender or self._clear_place(parent, key, None)
+        merged = self._clear_place(parent, key, None)
         if merged is not None:
             self._tree.update(merged.ino, **base)
             return merged.ino

@@ -59,11 +59,8 @@ class Sent:
         """What became of it is known."""
         self._database.execute("DELETE FROM sent WHERE ino = ?", ino)
 
-    def sender(self, entry: FileEntry | FolderEntry | None, parent: int, key: str) -> Inode | None:
-        """The inode that we sent as this entry; None: it is not our doing.
-
-        `entry` None: a folder, of which only the place is told.
-        """
+    def sender(self, entry: FileEntry | FolderEntry, parent: int, key: str) -> Inode | None:
+        """The inode that we sent as this entry; None: it is not our doing."""
         content_hash = entry.content_hash if isinstance(entry, FileEntry) else ""
         row = self._database.execute(
             "SELECT ino FROM sent WHERE parent = ? AND key = ? AND hash = ?",
@@ -72,7 +69,7 @@ class Sent:
             content_hash,
         ).fetchone()
         inode = None if row is None else self._tree.find(row[0])
-        if inode is None or inode.is_folder is isinstance(entry, FileEntry):
+        if inode is None or inode.is_folder is not isinstance(entry, FolderEntry):
             return None
         return inode
 

@@ -26,9 +26,6 @@ class Agenda:
         self._settling: _Heap = []
         self._since: dict[int, float] = {}
 
-    def __contains__(self, ino: int) -> bool:
-        return ino in self._due
-
     def put(self, ino: int, due: float) -> None:
         """The inode is due then, whatever was set before."""
         self._put(ino, due, self._open)

@@ -147,6 +147,8 @@ class Replicator:
         """What Dropbox takes one by one only."""
         self._size = batching.Size()
         self._burst = batching.Burst()
+        self._changed = 0
+        """Which inode was changed last."""
         self._sent_some = False
         """Whether small files have gone since a burst was sent last."""
         self._waiting = 0
@@ -166,9 +168,10 @@ class Replicator:
     def pending(self, ino: int) -> None:
         """The inode has changed: it is due when it has settled."""
         now = trio.current_time()
-        if self._settle and ino not in self._agenda:
+        if self._settle and ino != self._changed:
             # One that is written to all the time makes no burst, nor holds up others.
             self._burst = self._burst.changed(now)
+            self._changed = ino
         self._agenda.settle(ino, now, self._settle, CEILING)
         if self._next_time() < self._asleep_until:
             self._wake.set()
@@ -420,13 +423,8 @@ class Replicator:
         return Member(ino, call)
 
     def _wake_waiters(self, ino: int) -> None:
-        """Those of its waiters, too: folders may have been made with the one that they are in."""
-        woken = [ino]
-        for each in woken:
-            waiters = self._waiters.pop(each, ())
-            woken += waiters
-            for waiter in waiters:
-                self._put_off(waiter, 0)
+        for waiter in self._waiters.pop(ino, ()):
+            self._put_off(waiter, 0)
 
     def _break_circle(self, circle: list[int]) -> tuple[int, plan.Step]:
         """Who of those that wait for each other can give way, and by which step.
@@ -491,8 +489,6 @@ class Replicator:
             self._mistaken(inos, error)
             return
         self._resized(trio.current_time() - began, failed)
-        # Others may have gone along.
-        inos = [*dict.fromkeys((*inos, *failed))]
         busy = [ino for ino in inos if _is_busy(failed.get(ino))]
         for ino in inos:
             if _is_busy(failed.get(ino)):

@@ -14,16 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -32,10 +23,10 @@ import trio
 
 from dbxfs.api.batches import Outcome
 from dbxfs.api.client import Client
-from dbxfs.api.errors import AccessDenied, BadRequest, EndpointError
-from dbxfs.core import batching, plan
-from dbxfs.core.batching import Member, NewFolder
-from dbxfs.core.model import FileEntry, FolderEntry, RemotePath, join
+from dbxfs.api.errors import EndpointError
+from dbxfs.core import plan
+from dbxfs.core.batching import Member
+from dbxfs.core.model import FileEntry, FolderEntry, RemotePath
 from dbxfs.store.inode import Effect
 from dbxfs.store.journal import Journal
 from dbxfs.store.tree import Tree
@@ -89,8 +80,6 @@ class Steps:
         self.effects = on_effects
         self._catch_up = catch_up
         self._attributes = attributes
-        self._by_level = False
-        """A folder's call makes none of those above: found out."""
         self._committing: set[int] = set()
         # Calls of a daemon that was killed.
         self._wanted = int(journal.sent.any())
@@ -215,78 +204,22 @@ class Steps:
         }
 
     async def _create_folders(self, members: Sequence[Member]) -> Outcomes:
-        """Make them with all new folders in them: who makes the deepest makes those above.
-
-        What else failed is named as well.
-        """
-        folders = self._with_those_in_them(members)
-        deepest = batching.deepest(folders)
-        with self._commits(folder.ino for folder in folders[len(members) :]):
-            with self._journal.transaction():
-                for folder in folders:
-                    self._journal.sending(folder.ino, None)
-            try:
-                found = await self._answers(
-                    self._client.create_folders,
-                    partial(self._client.create_folder, patience=AT_ONCE),
-                    [folder.path for folder in deepest],
-                )
-            except (AccessDenied, BadRequest, EndpointError) as error:
-                if len(folders) == len(members):
-                    raise
-                log.warning("folders are made level by level: %s", error)
-                self._by_level = True
-                raise ChangedMeanwhileError(str(error)) from error
-            answers = {
-                folder.ino: await self._unless_there(folder.path, answer)
-                for folder, answer in zip(deepest, found, strict=True)
-            }
-            return await self._store_folders(folders, answers)
-
-    def _with_those_in_them(self, members: Sequence[Member]) -> list[NewFolder]:
-        """The members, then the new folders in them, each after the one that it is in."""
-        folders = [
-            NewFolder(member.ino, parent, member.call.path)
-            for member in members
-            if isinstance(member.call, plan.CreateFolder)
-            and (parent := self._tree.get(member.ino).parent) is not None
-        ]
-        queue = deque([] if self._by_level else folders)
-        while queue and len(folders) < batching.MOST:
-            folder = queue.popleft()
-            inside = [
-                NewFolder(inode.ino, folder.ino, join(folder.path, inode.name))
-                for inode in self._journal.new_folders_in(folder.ino)
-            ]
-            folders += inside
-            queue += inside
-        return folders[: batching.MOST]
-
-    async def _store_folders(
-        self, folders: Sequence[NewFolder], answers: Mapping[int, Outcome]
-    ) -> Outcomes:
-        """The answers name the deepest ones; the others are there where anything in them is."""
-        made: set[int] = set()
-        for folder in reversed(folders):
-            answer = answers.get(folder.ino)
-            if folder.ino in made or isinstance(answer, FolderEntry):
-                made |= {folder.ino, folder.parent}
-        failed: Outcomes = {}
-
-        def put(folder: NewFolder) -> None:
-            match answers.get(folder.ino):
-                case EndpointError() as error:
-                    failed[folder.ino] = error
-                case FolderEntry() as entry:
-                    self.effects(self._journal.confirm_place(folder.ino, entry, folder.parent))
-                case _ if folder.ino in made:
-                    name = folder.path.rpartition("/")[2]
-                    self._journal.confirm_named(folder.ino, folder.parent, name)
-                case _:
-                    failed[folder.ino] = ChangedMeanwhileError("nothing in it could be made")
-
-        await self.store(folders, put)
-        return failed
+        calls = [(m.ino, m.call) for m in members if isinstance(m.call, plan.CreateFolder)]
+        with self._journal.transaction():
+            for ino, _ in calls:
+                self._journal.sending(ino, None)
+        parents = [self._tree.get(ino).parent for ino, _ in calls]
+        answers = await self._answers(
+            self._client.create_folders,
+            partial(self._client.create_folder, patience=AT_ONCE),
+            [call.path for _, call in calls],
+        )
+        for at, (_, call) in enumerate(calls):
+            answers[at] = await self._unless_there(call.path, answers[at])
+        return await self._place(
+            (ino, parent, answer)
+            for (ino, _), parent, answer in zip(calls, parents, answers, strict=True)
+        )
 
     async def _unless_there(self, path: RemotePath, answer: Outcome) -> Outcome:
         """A folder that is there already is as good as one that was made."""

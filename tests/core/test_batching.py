@@ -22,11 +22,9 @@ from dbxfs.core.batching import (
     TOO_LONG,
     Burst,
     Member,
-    NewFolder,
     Size,
     batches,
     bodies,
-    deepest,
 )
 from dbxfs.core.model import RemotePath
 from dbxfs.core.plan import Bring, CreateFolder, Delete, Move, Upload
@@ -206,20 +204,3 @@ def test_a_lone_change_waits_for_no_reader() -> None:
 def test_a_single_change_waits_for_nobody() -> None:
     assert Burst().opens() == -math.inf
     assert Burst().changed(10.0).opens() == 10.0 + LULL
-
-
-@given(st.lists(st.integers(0, 30), max_size=30))
-def test_who_makes_the_deepest_folders_makes_all(chosen: list[int]) -> None:
-    """Each in the account's root (1) or in one of those before it."""
-    folders: list[NewFolder] = []
-    for ino, number in enumerate(chosen, 2):
-        parent, above = 1, ""
-        if folders and number % (len(folders) + 1):
-            upper = folders[number % (len(folders) + 1) - 1]
-            parent, above = upper.ino, upper.path
-        folders.append(NewFolder(ino, parent, RemotePath(f"{above}/{ino}")))
-    found = [folder.path for folder in deepest(folders)]
-    for folder in folders:
-        assert any(f"{path}/".startswith(f"{folder.path}/") for path in found)
-    for path, other in itertools.permutations(found, 2):
-        assert not path.startswith(f"{other}/")

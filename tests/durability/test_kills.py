@@ -101,7 +101,7 @@ CASES = {
     "delete of a folder": Case(lambda root: shutil.rmtree(root / "d"), "files/delete_v2"),
     "new folder": Case(lambda root: (root / "new").mkdir(), "files/create_folder_v2"),
     "folder in a new one": Case(
-        lambda root: (root / "new" / "er").mkdir(parents=True), "files/create_folder_v2"
+        lambda root: (root / "new" / "er").mkdir(parents=True), "files/create_folder_v2", 1
     ),
 }
 

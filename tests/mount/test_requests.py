@@ -47,11 +47,11 @@ def test_reading_what_was_just_written_costs_nothing(mounted: Mounted) -> None:
     assert made == {}
 
 
-def test_making_nested_folders_costs_one_request(mounted: Mounted) -> None:
+def test_making_nested_folders_costs_one_request_each(mounted: Mounted) -> None:
     with mounted.requests() as made:
         works("mkdir", "-p", mounted.path / "a" / "b" / "c")
         mounted.sync()
-    assert made == {"files/create_folder_v2": 1}
+    assert made == {"files/create_folder_v2": 3}
 
 
 def test_removing_a_tree_costs_one_request(mounted: Mounted) -> None:

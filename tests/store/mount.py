@@ -14,7 +14,7 @@ from typing import cast
 from dbxfs.api.client import Add, Client, CursorReset, EndpointError, Update
 from dbxfs.core import plan
 from dbxfs.core.attributes import delta, encode
-from dbxfs.core.model import ROOT, FileEntry, RemotePath, join
+from dbxfs.core.model import ROOT, FileEntry, RemotePath
 from dbxfs.store import attributes
 from dbxfs.store.checking import StoreCheck
 from dbxfs.store.database import Database
@@ -342,19 +342,12 @@ class Mount:
     def _create_folder(self, ino: int, path: RemotePath) -> None:
         parent = self.tree.get(ino).parent
         assert parent is not None
-        way: list[tuple[int, int, str]] = []
-        # By itself as well, as where it alone was due.
-        while ino % 3 and (inside := self.journal.new_folders_in(ino)):
-            way.append((ino, parent, self.tree.get(ino).name))
-            ino, parent, path = inside[0].ino, ino, join(path, inside[0].name)
         try:
             node = self.dropbox.mkdir(path)
         except EndpointError as error:
             if not error.has("path", "conflict", "folder"):
                 raise
             node = self.dropbox.find(path)
-        for above in way:
-            self.journal.confirm_named(*above)
         self._stale(self.journal.confirm_place(ino, entry_of(node), parent))
 
     def _delete(self, ino: int, source: RemotePath, rev: str | None) -> None:

@@ -1036,3 +1036,18 @@ def test_regression_two_folders_that_go_into_each_others_places(
     mount.rename("/x", "/a/b")
     mount.settle()
     assert mount.paths() == dropbox.tree() == {"/a": None, "/a/b": None, "/a/file": b"f"}
+
+
+def test_a_folder_that_only_a_path_has_named_can_be_removed(
+    mount: Mount, dropbox: FakeDropbox
+) -> None:
+    mount.follow()
+    position = mount.changes.cursor
+    assert position is not None
+    dropbox.write("/a/f", b"text")
+    entries = [entry_of(dropbox.find("/a/f"))]
+    mount.changes.apply_page(Page(entries=entries, cursor=position, has_more=True))
+    mount.rename("/a/f", "/f")
+    mount.rmdir("/a")
+    mount.settle()
+    assert dropbox.tree() == mount.paths() == {"/f": b"text"}
