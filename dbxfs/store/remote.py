@@ -41,7 +41,7 @@ from .sent import Sent
 from .tree import Tree
 
 SLICE = 10
-"""Entries of a listing that are applied in one transaction, in a few milliseconds."""
+"""Entries that are usually applied in one transaction, in a few milliseconds."""
 LIMBO = -1
 
 NOT_SEEN = {"base_attributes", "mtime_set"}

@@ -33,7 +33,7 @@ from dbxfs.api.errors import (
 from dbxfs.core.backoff import delay
 from dbxfs.core.model import ROOT, Cursor, Page, RemotePath
 from dbxfs.store.inode import Effect
-from dbxfs.store.remote import RemoteChanges
+from dbxfs.store.remote import SLICE, RemoteChanges
 from dbxfs.store.tree import Tree
 
 from .programs import Programs
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 LONGPOLL = 60
 RETRY_CAP = 30.0
 FEW, MANY = 4, 20
-"""Entries of a page that are applied without a pause, in a millisecond or in five."""
+"""Entries of the first crawl that are applied without a pause, in a millisecond or in five."""
 QUICK = 2.0
 """Seconds; a longpoll that was open for less, in vain, must not be opened again at once."""
 RECRAWL_AFTER = 5
@@ -224,13 +224,19 @@ class Feed:
                 page = await self._client.list_folder_continue(
                     cursor, templates=templates, patience=0
                 )
-            size = FEW if self._programs.were_here_lately() else MANY
-            for effects in self._changes.apply_in_slices(page, size):
+            for effects in self._changes.apply_in_slices(page, self._slice()):
                 self._on_effects(effects)
                 await self._programs.go_first()
         # Between two pages, or the log would grow for as long as a crawl goes on.
         await trio.to_thread.run_sync(self._changes.checkpoint)
         return page
+
+    def _slice(self) -> int:
+        """Entries to apply without a pause."""
+        if self._changes.complete:
+            # Watchers are told at once of what was moved together.
+            return SLICE
+        return FEW if self._programs.were_here_lately() else MANY
 
     async def _poll(self, cursor: Cursor) -> None:
         if self._in_vain > 1:
