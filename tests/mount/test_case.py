@@ -273,18 +273,21 @@ def test_exchange_with_another_spelling(mounted: Mounted) -> None:
 def test_what_is_unlinked_is_gone_by_every_spelling(
     mounted: Mounted, looked_at: str, removed: str
 ) -> None:
-    (mounted.path / "name").write_text("n")
-    eventually(lambda: os.stat(mounted.path / looked_at))
-    os.unlink(mounted.path / removed)
+    # No spelling has been looked for before.
+    folder = mounted.path / f"{looked_at} {removed}"
+    folder.mkdir()
+    (folder / "name").write_text("n")
+    eventually(lambda: os.stat(folder / looked_at))
+    os.unlink(folder / removed)
     for spelling in ("name", "NAME", "Name"):
-        eventually(lambda spelling=spelling: gone(mounted.path / spelling), what=spelling)
-    (mounted.path / "name").mkdir()
+        eventually(lambda spelling=spelling: gone(folder / spelling), what=spelling)
+    (folder / "name").mkdir()
     for spelling in ("name", "NAME", "Name"):
-        eventually(lambda spelling=spelling: (mounted.path / spelling).is_dir(), what=spelling)
-    os.stat(mounted.path / looked_at)
-    os.rmdir(mounted.path / removed)
+        eventually(lambda spelling=spelling: (folder / spelling).is_dir(), what=spelling)
+    os.stat(folder / looked_at)
+    os.rmdir(folder / removed)
     for spelling in ("name", "NAME", "Name"):
-        eventually(lambda spelling=spelling: gone(mounted.path / spelling), what=spelling)
+        eventually(lambda spelling=spelling: gone(folder / spelling), what=spelling)
 
 
 def test_what_is_removed_by_its_own_spelling_is_gone_by_others_at_once(mounted: Mounted) -> None:
