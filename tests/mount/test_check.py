@@ -212,6 +212,8 @@ def test_a_staging_file_of_nothing_is_kept_where_people_find_it(mounted: Mounted
 def test_a_staging_file_that_is_gone_is_told(make_mount: Callable[..., Mounted]) -> None:
     mounted = make_mount()
     populate(mounted)
+    # What is being sent at the moment of a look is not looked at.
+    assert mounted.dbxfs("pause", str(mounted.path)).returncode == 0
     mounted.server.stop()
     (mounted.path / "docs" / "one.txt").write_text("never to be sent")
     (mounted.path / "new.txt").write_text("this will be")
