@@ -38,13 +38,12 @@ class Programs:
         self._under_way -= 1
         self._answered = trio.current_time()
 
-    @property
-    def _at_work(self) -> bool:
-        return self._under_way > 0 or trio.current_time() < self._answered + PAUSE
+    def _were_here(self, seconds: float) -> bool:
+        return self._under_way > 0 or trio.current_time() < self._answered + seconds
 
     def were_here_lately(self) -> bool:
         """Whether one is likely to ask for something soon."""
-        return self._under_way > 0 or trio.current_time() < self._answered + LATELY
+        return self._were_here(LATELY)
 
     async def go_first(self) -> None:
         """Return when no program is at work, or after a little while."""
@@ -52,6 +51,6 @@ class Programs:
         now = trio.current_time()
         deadline = now + min(PATIENCE, SHARE * (now - self._resumed))
         # No event: the pause begins again with each request, thousands of times a second.
-        while self._at_work and trio.current_time() < deadline:  # noqa: ASYNC110
+        while self._were_here(PAUSE) and trio.current_time() < deadline:  # noqa: ASYNC110
             await trio.sleep(PAUSE)
         self._resumed = trio.current_time()
