@@ -35,6 +35,9 @@ NONE: Mapping[str, str] = MappingProxyType({})
 NOW = "now"
 """Stands for a time that nobody has set."""
 
+COARSE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE of clock_gettime(2)."""
+
 PYTHON = os.environ.get("DBXFS_PROGRAMS_PYTHON", sys.executable)
 """The Python whose programs work at a desk; other users may not be able to run ours."""
 
@@ -85,7 +88,8 @@ class Desk:
     ) -> str:
         """Run a program in the folder; it must end with `status`. Returns what it printed.
 
-        What it said is part of the outcome as far as `said` lets through.
+        What it said is part of the outcome as far as `said` lets through. What is changed after it
+        is newer than what it has changed, on the disk too.
         """
         done = run(
             *command,
@@ -98,6 +102,7 @@ class Desk:
         both = done.stdout + done.stderr
         assert done.returncode == status, f"{words} gave {done.returncode}: {both[-4000:]}"
         self.note(f"$ {words}", said(both))
+        a_tick_passes()
         return done.stdout
 
     def note(self, *lines: str) -> None:
@@ -108,6 +113,17 @@ class Desk:
     def outcome(self) -> Outcome:
         """All that was said and is left."""
         return Outcome(self.said, tree(self.folder, self.started_ns))
+
+
+def a_tick_passes() -> None:
+    """Wait until the clock of the disk has moved on: a few milliseconds.
+
+    A disk takes the time from the kernel's coarse clock, so that two changes can be of the same
+    time, and `find -newer` and make take neither for the newer one. Ours reads the exact clock.
+    """
+    now = time.clock_gettime_ns(COARSE_CLOCK)
+    while time.clock_gettime_ns(COARSE_CLOCK) == now:
+        time.sleep(0.0005)
 
 
 def without(
