@@ -19,8 +19,8 @@ from dbxfs.core.ranges import Ranges
 from . import attributes
 from . import inode as effects
 from .inode import FILE, ROOT_INO, Effect, Inode
+from .limbo import LIMBO, NO_BASE
 from .moves import Moves
-from .remote import LIMBO, NO_BASE
 from .sent import Sent
 from .tree import Tree
 

@@ -26,7 +26,7 @@ from dbxfs.core.ranges import Ranges
 
 from .database import Database
 from .inode import FOLDER, ROOT_INO, Inode
-from .remote import LIMBO, NO_BASE
+from .limbo import LIMBO, NO_BASE
 from .schema import STORAGE
 from .staging import Staging
 from .tree import Tree
