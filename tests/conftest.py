@@ -7,6 +7,7 @@ the conformance suite write down together what they provoked, and its last test 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ settings.load_profile("any machine")
 
 CONFORMANCE = "tests/conformance/"
 ON_A_MOUNT = ("tests/mount/", "tests/durability/", "tests/programs/")
+
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ByFile(LoadScopeScheduling):

@@ -57,11 +57,12 @@ from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.holdings import Holdings
 from dbxfs.sync.pinner import Pinner
 from dbxfs.sync.programs import Programs
-from dbxfs.sync.replicator import SETTLE, Replicator
+from dbxfs.sync.replicator import Replicator
 from dbxfs.sync.siblings import Siblings
 from dbxfs.sync.space import SpaceWatch
 from dbxfs.sync.steps import Steps
 from dbxfs.sync.switch import Switch
+from dbxfs.sync.timetable import SETTLE, Timetable
 from dbxfs.sync.uploader import Uploader
 from dbxfs.sync.uploads import Uploads
 
@@ -242,13 +243,13 @@ async def _serve(
             attributes=attributes,
         )
         uploads = Uploads(client, tree, journal, staging, uploader, steps, cache, attributes)
-        settle = 0.0 if options.sync_remote else SETTLE
+        times = Timetable(switch, 0.0 if options.sync_remote else SETTLE)
         together = descriptors // PARTS
         replicator = Replicator(
-            tree, journal, staging, steps, uploads, switch, programs, settle, together
+            tree, journal, staging, steps, uploads, switch, programs, times, together
         )
-        tree.on_pending = replicator.pending
-        tree.on_replace = replicator.replaced
+        tree.on_pending = times.changed
+        tree.on_replace = times.replaced
         tree.on_change = pinner.wake
         tree.in_use = lambda ino: kernel.in_use(ino) or steps.is_committing(ino)
         feed = Feed(
@@ -280,7 +281,7 @@ async def _serve(
             holdings=holdings,
             uploading=replicator.is_sending,
             programs=programs,
-            opened=replicator.opened,
+            opened=times.opened,
             grows_large=replicator.grows_large,
             exports=Exports(client, folders.cache),
             replaying=Replaying(),

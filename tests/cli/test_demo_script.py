@@ -35,7 +35,8 @@ class Demo:
 
     def __init__(self, home: Home, *arguments: str, umask: int = -1) -> None:
         self.process = subprocess.Popen(
-            [SCRIPT, *arguments],
+            # As from a terminal, also where the tests were started by nohup.
+            ["env", "--default-signal=HUP,INT", SCRIPT, *arguments],
             env=home.environment,
             cwd=home.path,
             stdin=subprocess.DEVNULL,

@@ -28,9 +28,10 @@ from dbxfs.store.staged import StagedFile
 from dbxfs.sync import uploader as uploading
 from dbxfs.sync.fetcher import Fetcher, Version
 from dbxfs.sync.programs import Programs
-from dbxfs.sync.replicator import CEILING, Replicator
+from dbxfs.sync.replicator import Replicator
 from dbxfs.sync.steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
 from dbxfs.sync.switch import Switch
+from dbxfs.sync.timetable import CEILING, Timetable
 from dbxfs.sync.uploader import Uploader
 from dbxfs.sync.uploads import Uploads
 from tests.fakes import FakeDropbox, entry_of, refusal
@@ -170,8 +171,9 @@ class Sender:
             mount.attributes,
         )
         mount.tree.in_use = self.steps.is_committing
-        mount.tree.on_pending = lambda ino: self.replicator.pending(ino) if self.runs else None
+        mount.tree.on_pending = lambda ino: self.times.changed(ino) if self.runs else None
         self.runs = False
+        self.times = Timetable(switch)
         self.replicator = Replicator(
             mount.tree,
             mount.journal,
@@ -180,6 +182,7 @@ class Sender:
             self.uploads,
             switch,
             Programs(),
+            self.times,
         )
 
     async def _follow(self) -> None:
@@ -507,7 +510,9 @@ async def test_regression_many_that_met_a_busy_dropbox_make_one_pause(
 
     monkeypatch.setattr(replicator, "_call", call)
     await replicator._carry_out(members)
-    assert replicator._resume_at - trio.current_time() <= 0.5
+    began = trio.current_time()
+    assert len(await sender.times.due(MANY)) == MANY
+    assert trio.current_time() - began <= 0.5
     assert replicator.trouble is not None
 
 
@@ -533,7 +538,7 @@ async def test_regression_moves_that_turn_out_to_lie_in_each_other_go_alone(
     assert mount.journal.held() == []
     async with trio.open_nursery() as nursery:
         await trio.sleep(1)
-        due = replicator._agenda.take(trio.current_time(), 10)
+        due = await sender.times.due(10)
         assert set(due) == {member.ino for member in members}
         await replicator._round(due, nursery)
     assert together == [2, 1, 1]
@@ -575,7 +580,7 @@ async def test_what_is_saved_again_and_again_by_renaming_is_sent_now_and_then(
     sender: Sender, at_once: None, autojump_clock: trio.testing.MockClock
 ) -> None:
     mount = sender.mount
-    mount.tree.on_replace = sender.replicator.replaced
+    mount.tree.on_replace = sender.times.replaced
     async with sender.running():
         await trio.sleep(1)
         began = trio.current_time()
@@ -649,7 +654,7 @@ async def test_a_file_that_grows_large_is_begun_without_waiting_until_it_settles
     nursery.start_soon(sender.replicator.run)
     await trio.testing.wait_all_tasks_blocked()
     staged = growing(sender.mount, monkeypatch)
-    sender.replicator.pending(staged.ino)
+    sender.times.changed(staged.ino)
     mock_clock.jump(0.9)
     await trio.testing.wait_all_tasks_blocked(0.05)
     assert sender.calls.bytes == {}
