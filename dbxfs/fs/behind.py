@@ -38,6 +38,8 @@ class _Work:
     """What is on its way is to be brought there without waiting for more."""
     done: trio.Event = field(default_factory=trio.Event)
     """What was on its way is there, or is lost."""
+    busy: bool = False
+    """A thread is at it, and has the file in use for a moment longer than there are bytes."""
 
 
 class WritesBehind:
@@ -64,8 +66,12 @@ class WritesBehind:
             await self.wait(staged)
 
     async def wait(self, staged: StagedFile | None) -> None:
-        """Return when nothing is on its way to the file."""
-        while staged is not None and staged.awaited and (work := self._works.get(staged)):
+        """Return when nothing is on its way to the file, and nothing uses it for that."""
+        while (
+            staged is not None
+            and (work := self._works.get(staged))
+            and (staged.awaited or work.busy)
+        ):
             work.wanted.set()
             await work.done.wait()
 
@@ -83,8 +89,10 @@ class WritesBehind:
     async def _work(self, staged: StagedFile, work: _Work) -> None:
         try:
             while staged.awaited:
+                work.busy = True
                 with staged.writing():
                     await trio.to_thread.run_sync(staged.carry_out)
+                work.busy = False
                 work.done.set()
                 work.wanted, work.done = trio.Event(), trio.Event()
                 with trio.move_on_after(MOMENT):

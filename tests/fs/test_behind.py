@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from dbxfs.fs import behind
@@ -47,6 +49,30 @@ async def test_what_was_written_shows_before_it_is_there(store: Store) -> None:
     await store.behind.wait(store.staged)
     assert (store.staged.size, store.staged.shown_size, store.staged.mtime_ns) == (15, 15, 5)
     assert store.staged.read(0, 20) == bytes(10) + b"later"
+
+
+async def test_regression_who_has_waited_finds_it_used_by_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes were there, and their thread was not: a descriptor was never given back."""
+    written, goes = threading.Event(), threading.Event()
+    carry_out = store.staged.carry_out
+
+    def carry_out_and_linger() -> None:
+        carry_out()
+        written.set()
+        goes.wait(10)
+
+    monkeypatch.setattr(store.staged, "carry_out", carry_out_and_linger)
+    await store.write(0, b"all")
+    await trio.to_thread.run_sync(written.wait)
+    assert (store.staged.awaited, store.staged.in_use) == (0, True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.behind.wait, store.staged)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1
+        goes.set()
+    assert not store.staged.in_use
 
 
 async def test_writes_take_effect_in_their_order(store: Store) -> None:
