@@ -31,7 +31,7 @@ from dbxfs.store.tree import TreeError
 from dbxfs.sync.checking import compare, interruptible
 
 if TYPE_CHECKING:
-    from .daemon import Services
+    from .services import Services
 
 T = TypeVar("T")
 
@@ -210,7 +210,7 @@ class _Check:
             services.staging,
             services.folders.staging,
             services.folders.recovered,
-            services.stale,
+            services.kernel.stale,
         )
         for finding in findings:
             repair.mend(finding)
@@ -221,7 +221,7 @@ class _Check:
         for content, blocks in bad.items():
             await trio.to_thread.run_sync(cache.drop, content, blocks)
             fetcher.forget(content)
-        self._services.stale([Content(ino) for ino in await self._holders(bad)])
+        self._services.kernel.stale([Content(ino) for ino in await self._holders(bad)])
 
     # ---- Telling ----
 

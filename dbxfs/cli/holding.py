@@ -12,7 +12,7 @@ from dbxfs.fs import xattrs
 from dbxfs.store.inode import Inode
 
 if TYPE_CHECKING:
-    from .daemon import Services
+    from .services import Services
 
 Answer = dict[str, Any]
 

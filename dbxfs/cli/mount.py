@@ -221,7 +221,8 @@ def _run(options: MountOptions, ready: Callable[[], None]) -> None:
     # Late: what the daemon needs takes a while to import, and a wrong option need not wait for it.
     from dbxfs.api.errors import DropboxError
 
-    from .daemon import MountError, run
+    from .daemon import run
+    from .serving import MountError
 
     try:
         with connection(options) as settings:

@@ -10,7 +10,7 @@ import trio
 from dbxfs.core import refusals
 
 if TYPE_CHECKING:
-    from .daemon import Services
+    from .services import Services
 
 TRIED_AGAIN = "it is tried again every few minutes, and at dbxfs sync"
 

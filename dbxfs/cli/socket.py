@@ -24,7 +24,7 @@ from dbxfs.sync.replicator import NotSentError
 from . import checking, holding, reports
 
 if TYPE_CHECKING:
-    from .daemon import Services
+    from .services import Services
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from dbxfs.store.inode import Content, Inode
 from dbxfs.store.staged import StagedFile
 from dbxfs.store.tree import TreeError
 from dbxfs.sync.exports import Exported
-from dbxfs.sync.fetcher import Version
+from dbxfs.sync.version import Version
 
 from .attributes import check_growth, owner_of_new, shown_size
 from .errors import errnos

@@ -23,7 +23,7 @@ import math
 import random
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -31,12 +31,13 @@ from dbxfs.api.client import Client
 from dbxfs.api.errors import DropboxError, ServerTrouble, Unreachable
 from dbxfs.core import readahead
 from dbxfs.core.backoff import delay
-from dbxfs.core.content_hash import BLOCK as HASHED
-from dbxfs.core.model import RemotePath, Rev
+from dbxfs.core.model import RemotePath
 from dbxfs.core.recent import keep_recent
 from dbxfs.store.blocks import BLOCK, UNIT, BlockCache
 
 from .memory import Block, Memory
+from .proofs import GROUP, Proofs
+from .version import Version
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +65,6 @@ QUIET = 0.5
 """Seconds since a program last waited after which nobody reads, as far as can be told."""
 BEHIND_WAITS = 30.0
 """Seconds after which a read in the background is made all the same."""
-GROUP = HASHED // BLOCK
-"""Blocks that are hashed together (core.content_hash)."""
-
-
 _Wanted = tuple[int, Block, int]
 """A block's number, the block, and the units of it that are to come."""
 
@@ -80,25 +77,6 @@ class DamagedContentError(Exception):
     """What came does not have the hash that Dropbox names for it, time after time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One immutable content: what a revision holds."""
-
-    rev: Rev
-    hash: str | None
-    size: int
-
-    @property
-    def key(self) -> str:
-        """The name of its blocks in the cache: by content where Dropbox tells it."""
-        return self.hash or f"rev-{self.rev}"
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks it has."""
-        return -(-self.size // BLOCK)
-
-
 @dataclass(slots=True)
 class _Reader:
     """Somebody who reads a file, and how."""
@@ -107,14 +85,6 @@ class _Reader:
     seen: float = -math.inf
     waited: float = 0.0
     """Seconds that he has waited since he began to jump about."""
-
-
-@dataclass(slots=True)
-class _Proof:
-    """What is known of a content's hash so far."""
-
-    done: set[int] = field(default_factory=set)
-    digests: dict[int, bytes] = field(default_factory=dict)
 
 
 class Fetcher:
@@ -127,10 +97,8 @@ class Fetcher:
         self._memory = Memory(MEMORY)
         self._readers: OrderedDict[Hashable, _Reader] = OrderedDict()
         self._given_up: OrderedDict[str, tuple[float, Exception]] = OrderedDict()
-        self._proofs: OrderedDict[str, _Proof] = OrderedDict()
+        self._proofs = Proofs(self._memory, cache, self._drop)
         self._lately: OrderedDict[str, Version] = OrderedDict()
-        self._suspects: set[str] = set()
-        self._damaged: set[str] = set()
         self._ahead = trio.CapacityLimiter(AHEAD_CONNECTIONS)
         self._rate = RATE
         self._waiting = 0
@@ -203,7 +171,9 @@ class Fetcher:
         beginning = range(GROUP)
 
         def look() -> bool:
-            return any(self._digest(version, beginning) == digest for version in reversed(lately))
+            return any(
+                self._proofs.digest(version, beginning) == digest for version in reversed(lately)
+            )
 
         return await trio.to_thread.run_sync(look)
 
@@ -258,7 +228,7 @@ class Fetcher:
 
     def _check_given_up(self, version: Version) -> None:
         """A read whose read-ahead failed is asked for again by the kernel, at once, in vain."""
-        if version.key in self._damaged:
+        if self._proofs.is_damaged(version):
             raise DamagedContentError(f"what Dropbox sends as revision {version.rev} is damaged")
         since, error = self._given_up.get(version.key, (-math.inf, None))
         if error is None:
@@ -339,7 +309,7 @@ class Fetcher:
     ) -> None:
         if isinstance(found, memoryview):
             block.fill(found)
-            self._proof(version).done.add(number)
+            self._proofs.loaded(version, number)
         elif found:
             for unit, view in found.items():
                 block.put(unit * UNIT, view)
@@ -450,7 +420,7 @@ class Fetcher:
         block.notify()
         if block.have == block.full and block.saved != block.full:
             await trio.to_thread.run_sync(self._save, version.key, block)
-            await self._prove(version, number)
+            await self._proofs.came(version, number)
 
     async def _verify_small(self, version: Version, block: Block) -> None:
         digest = await trio.to_thread.run_sync(_small_hash, block.data)
@@ -478,55 +448,10 @@ class Fetcher:
         for content, block in self._memory.trim():
             self._nursery.start_soon(trio.to_thread.run_sync, self._save, content, block)
 
-    def _proof(self, version: Version) -> _Proof:
-        proof = self._proofs.get(version.key) or _Proof()
-        return keep_recent(self._proofs, version.key, proof, READERS)
-
-    async def _prove(self, version: Version, number: int) -> None:
-        """Hash what can be hashed; when all of a large file has come, hold it against its hash."""
-        if version.blocks == 1 or version.hash is None:
-            return
-        proof = self._proof(version)
-        proof.done.add(number)
-        groups = -(-version.blocks // GROUP)
-        complete = len(proof.done) == version.blocks
-        for group in range(groups) if complete else [number // GROUP]:
-            blocks = range(group * GROUP, min((group + 1) * GROUP, version.blocks))
-            if group not in proof.digests and proof.done.issuperset(blocks):
-                digest = await trio.to_thread.run_sync(self._digest, version, blocks)
-                if digest is None:
-                    proof.done.difference_update(blocks)
-                    return
-                proof.digests[group] = digest
-        if len(proof.digests) == groups:
-            self._judge(version, proof)
-
-    def _digest(self, version: Version, blocks: range) -> bytes | None:
-        """The hash of some blocks; None where one of them is gone again. Blocks."""
-        hasher = hashlib.sha256()
-        for number in blocks:
-            block = self._memory.find(version.key, number)
-            data: bytearray | memoryview | None = None
-            if block is not None and block.have == block.full:
-                data = block.data
-            data = self._cache.get(version.key, number) if data is None else data
-            if data is None:
-                return None
-            hasher.update(data)
-        return hasher.digest()
-
-    def _judge(self, version: Version, proof: _Proof) -> None:
-        digests = b"".join(proof.digests[group] for group in sorted(proof.digests))
-        if hashlib.sha256(digests).hexdigest() == version.hash:
-            self._suspects.discard(version.key)
-        else:
-            log.error("revision %s arrived with another content hash", version.rev)
-            self._memory.forget(version.key)
-            self._nursery.start_soon(trio.to_thread.run_sync, self._cache.forget, version.key)
-            if version.key in self._suspects:
-                self._damaged.add(version.key)
-            self._suspects.add(version.key)
-        self._proofs.pop(version.key, None)
+    def _drop(self, version: Version) -> None:
+        """What came of it was wrong."""
+        self._memory.forget(version.key)
+        self._nursery.start_soon(trio.to_thread.run_sync, self._cache.forget, version.key)
 
 
 class _BrokenError(Exception):

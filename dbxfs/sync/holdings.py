@@ -19,7 +19,7 @@ from dbxfs.store.inode import Content, Effect
 from dbxfs.store.pinned import RESERVE, PinningCache
 from dbxfs.store.pins import FileBelow, files_below, unsent_contents
 
-from .fetcher import Version
+from .version import Version
 
 log = logging.getLogger(__name__)
 

@@ -34,9 +34,10 @@ from dbxfs.store.blocks import BLOCK
 from dbxfs.store.pinned import PinningCache
 from dbxfs.store.pins import FileBelow, Pins, files_below
 
-from .fetcher import DamagedContentError, Version
+from .fetcher import DamagedContentError
 from .holdings import versions_of
 from .switch import Switch
+from .version import Version
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from dbxfs.store.blocks import BLOCK
 from dbxfs.store.inode import ROOT_INO, Inode
 from dbxfs.store.tree import Tree
 
-from .fetcher import Fetcher, Version
+from .fetcher import Fetcher
 from .switch import Switch
+from .version import Version
 
 WALKS = 8
 CONNECTIONS = 24

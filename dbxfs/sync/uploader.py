@@ -28,9 +28,10 @@ from dbxfs.core.model import FileEntry
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staged import COPY_BYTES, StagedFile
 
-from .fetcher import Fetcher, Version
+from .fetcher import Fetcher
 from .steps import ChangedMeanwhileError
 from .switch import Switch
+from .version import Version
 
 log = logging.getLogger(__name__)
 

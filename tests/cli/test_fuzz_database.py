@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dbxfs.cli.daemon import _open
 from dbxfs.cli.folders import Folders
 from dbxfs.cli.options import MountOptions
+from dbxfs.cli.state import open_state
 from dbxfs.store.database import DatabaseNewerError, is_damage
 from dbxfs.store.inode import ROOT_INO
 from dbxfs.store.journal import Journal
@@ -79,7 +79,7 @@ def start(folders: Folders) -> None:
 
     What comes to light only while the mount runs is logged there, and mended by the next start.
     """
-    tree, staging = _open(folders, MountOptions(mountpoint=folders.state))
+    tree, staging = open_state(folders, MountOptions(mountpoint=folders.state))
     with contextlib.closing(tree.database), contextlib.closing(staging):
         try:
             use(tree)

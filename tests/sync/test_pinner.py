@@ -20,9 +20,9 @@ from dbxfs.store.pinned import PinningCache
 from dbxfs.store.pins import Pins
 from dbxfs.store.tree import Tree
 from dbxfs.sync import pinner as module
-from dbxfs.sync.fetcher import Version
 from dbxfs.sync.pinner import Pinner, Totals
 from dbxfs.sync.switch import Switch
+from dbxfs.sync.version import Version
 
 
 class World:

@@ -26,7 +26,7 @@ from dbxfs.store.blocks import BlockCache
 from dbxfs.store.sessions import Sessions
 from dbxfs.store.staged import StagedFile
 from dbxfs.sync import uploader as uploading
-from dbxfs.sync.fetcher import Fetcher, Version
+from dbxfs.sync.fetcher import Fetcher
 from dbxfs.sync.programs import Programs
 from dbxfs.sync.replicator import Replicator
 from dbxfs.sync.steps import ChangedMeanwhileError, GoesOnError, Outcomes, Steps
@@ -34,6 +34,7 @@ from dbxfs.sync.switch import Switch
 from dbxfs.sync.timetable import CEILING, Timetable
 from dbxfs.sync.uploader import Uploader
 from dbxfs.sync.uploads import Uploads
+from dbxfs.sync.version import Version
 from tests.fakes import FakeDropbox, entry_of, refusal
 from tests.store.mount import Mount
 
