@@ -98,6 +98,8 @@ class WritesBehind:
                 with trio.move_on_after(MOMENT):
                     await work.wanted.wait()
         except OSError as error:
+            # Also what has come since the thread gave up.
+            staged.drop_awaited()
             if not staged.retired:
                 log.warning("what was written to inode %d is lost: %s", staged.ino, error)
                 self._failures[staged.ino] = error

@@ -183,9 +183,13 @@ class StagedFile:
                 for _ in pieces:
                     self._queue.popleft()
         except OSError:
-            while self._queue:
-                self._carried_out += len(self._queue.popleft()[1])
+            self.drop_awaited()
             raise
+
+    def drop_awaited(self) -> None:
+        """Give up what is to be written: what was to come before it is lost."""
+        while self._queue:
+            self._carried_out += len(self._queue.popleft()[1])
 
     def _next_run(self) -> tuple[int, list[bytes], int]:
         """The first of the queue and what follows it without a gap, and when it was written."""

@@ -75,6 +75,28 @@ async def test_regression_who_has_waited_finds_it_used_by_nobody(
     assert not store.staged.in_use
 
 
+async def test_regression_what_comes_while_a_write_fails_is_dropped_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, goes = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        store.staged.drop_awaited()
+        failed.set()
+        goes.wait(10)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(store.staged, "carry_out", fail)
+    await store.write(0, b"lost")
+    await trio.to_thread.run_sync(failed.wait)
+    await store.write(4, b"too late")
+    goes.set()
+    await store.behind.wait(store.staged)
+    assert (store.staged.awaited, store.staged.shown_size) == (0, 0)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        store.behind.complain(INO)
+
+
 async def test_writes_take_effect_in_their_order(store: Store) -> None:
     for number in range(600):
         await store.write(number * 3, b"%03d" % number, number)
