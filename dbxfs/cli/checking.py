@@ -220,7 +220,7 @@ class _Check:
         cache, fetcher = self._services.cache, self._services.fetcher
         for content, blocks in bad.items():
             await trio.to_thread.run_sync(cache.drop, content, blocks)
-            fetcher.forget(content)
+            fetcher.drop(content)
         self._services.kernel.stale([Content(ino) for ino in await self._holders(bad)])
 
     # ---- Telling ----

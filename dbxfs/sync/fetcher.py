@@ -65,6 +65,7 @@ QUIET = 0.5
 """Seconds since a program last waited after which nobody reads, as far as can be told."""
 BEHIND_WAITS = 30.0
 """Seconds after which a read in the background is made all the same."""
+
 _Wanted = tuple[int, Block, int]
 """A block's number, the block, and the units of it that are to come."""
 
@@ -97,7 +98,7 @@ class Fetcher:
         self._memory = Memory(MEMORY)
         self._readers: OrderedDict[Hashable, _Reader] = OrderedDict()
         self._given_up: OrderedDict[str, tuple[float, Exception]] = OrderedDict()
-        self._proofs = Proofs(self._memory, cache, self._drop)
+        self._proofs = Proofs(self._memory, cache, self._refuse)
         self._lately: OrderedDict[str, Version] = OrderedDict()
         self._ahead = trio.CapacityLimiter(AHEAD_CONNECTIONS)
         self._rate = RATE
@@ -181,6 +182,11 @@ class Fetcher:
         """The reader will not come again."""
         for key in [key for key in self._readers if isinstance(key, tuple) and key[1] == reader]:
             del self._readers[key]
+
+    def drop(self, content: str) -> None:
+        """Let go what is in memory of a content: it was wrong."""
+        self._memory.forget(content)
+        self._proofs.forget(content)
 
     async def keep(self) -> None:
         """Put what is only in memory into the disk cache: the daemon ends."""
@@ -448,9 +454,9 @@ class Fetcher:
         for content, block in self._memory.trim():
             self._nursery.start_soon(trio.to_thread.run_sync, self._save, content, block)
 
-    def _drop(self, version: Version) -> None:
-        """What came of it was wrong."""
-        self._memory.forget(version.key)
+    def _refuse(self, version: Version) -> None:
+        """What came of it was wrong: all of it goes, from memory and from the disk."""
+        self.drop(version.key)
         self._nursery.start_soon(trio.to_thread.run_sync, self._cache.forget, version.key)
 
 

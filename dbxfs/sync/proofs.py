@@ -54,6 +54,10 @@ class Proofs:
         """Whether what Dropbox sends was wrong twice."""
         return version.key in self._damaged
 
+    def forget(self, content: str) -> None:
+        """What has come of a content is gone again."""
+        self._proofs.pop(content, None)
+
     def loaded(self, version: Version, number: int) -> None:
         """The disk cache had a block whole."""
         self._proof(version).done.add(number)

@@ -241,6 +241,21 @@ def test_a_cached_block_that_is_not_the_files_is_told_and_dropped(
     eventually(lambda: (mounted.path / "big").read_bytes() == content, 5, "the right bytes")
 
 
+def test_wrong_bytes_that_were_read_already_are_not_read_again_after_the_repair(
+    mounted: Mounted,
+) -> None:
+    populate(mounted)
+    mounted.server.edit([{"op": "write", "path": "/big", "text": "x" * 2 * BLOCK}])
+    mounted.sync()
+    content = (mounted.path / "big").read_bytes()
+    spoil(mounted, hash_of(mounted.path / "big"), plausible=True)
+    mounted.unmount()
+    mounted.start()
+    assert (mounted.path / "big").read_bytes() != content
+    assert mounted.check(full=True, repair=True)["findings"][0]["repaired"]
+    eventually(lambda: (mounted.path / "big").read_bytes() == content, 5, "the right bytes")
+
+
 def test_a_cached_block_that_the_disk_has_changed_is_told_and_gone(mounted: Mounted) -> None:
     populate(mounted)
     mounted.server.edit([{"op": "write", "path": "/big", "text": "y" * 700_000}])

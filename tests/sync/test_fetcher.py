@@ -28,8 +28,8 @@ from dbxfs.sync.fetcher import (
     SLOW,
     DamagedContentError,
     Fetcher,
-    Version,
 )
+from dbxfs.sync.version import Version
 
 PIECE = 50_000
 """Bytes that the fake gives at a time: blocks are no multiple of it."""
