@@ -35,7 +35,7 @@ from .folders import Folders, locked, registered
 from .limits import set_limits
 from .mountinfo import mounted_device, place
 from .options import MountOptions
-from .services import PARTS, Services, assemble
+from .services import Services, assemble
 from .serving import LAST_ANSWERS, MountError, mount, serve_kernel
 from .socket import serve_commands
 from .state import open_state
@@ -49,6 +49,8 @@ UPKEEP = 2.0
 REMOVALS_AT_ONCE = 2
 """Threads that the disk keeps busy; programs need the others."""
 FIRST_CONTACT = 20.0
+PARTS = 5
+"""A batch may hold this part of the descriptors: two are on their way at once."""
 
 
 def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) -> None:
@@ -161,9 +163,6 @@ def _remember(account: Account, database: Database) -> None:
         database.set_meta("account", account.account_id)
         shared_root = account.root_namespace != account.home_namespace
         database.set_meta("path_root", account.root_namespace if shared_root else None)
-
-
-# ---- What is done now and then ----
 
 
 async def _keep_up(database: Database) -> None:

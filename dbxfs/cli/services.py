@@ -46,13 +46,10 @@ from .options import MountOptions
 
 log = logging.getLogger(__name__)
 
-PARTS = 5
-"""A batch may hold this part of the descriptors: two are on their way at once."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The parts, for commands and handlers."""
+    """The parts of one daemon, for who runs them and for commands."""
 
     options: MountOptions
     folders: Folders
@@ -87,7 +84,7 @@ def assemble(
     nursery: trio.Nursery,
     together: int,
 ) -> Services:
-    """Make all parts; nothing runs yet. `together`: files that may be sent at once."""
+    """Make all parts; nothing runs yet. `together`: entries of one batch at most."""
     database = tree.database
     kernel = Kernel()
     changes = RemoteChanges(tree)

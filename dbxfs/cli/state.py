@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def open_state(folders: Folders, options: MountOptions) -> tuple[Tree, Staging]:
     """The mount's tree and staging, tidied up; damage that shows only then is treated alike."""
     try:
-        return _tidied(open_database(folders), folders, options)
+        return _tidied(_open_database(folders), folders, options)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not is_damage(error):
             raise
@@ -38,7 +38,7 @@ def _tidied(database: Database, folders: Folders, options: MountOptions) -> tupl
     return tree, staging
 
 
-def open_database(folders: Folders) -> Database:
+def _open_database(folders: Folders) -> Database:
     """The mount's database; a damaged one is set aside, and what Dropbox lacks is saved from it."""
     try:
         return Database(folders.database)

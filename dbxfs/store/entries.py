@@ -2,6 +2,7 @@
 
 The feed names things by path, so an entry is first brought to its place: by what Dropbox has there
 as far as we know, by its identity, and by what we have sent ourselves without hearing of it since.
+What it means beside changes that are pending here is decided in `core.reconcile`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ NOT_SEEN = {"base_attributes", "mtime_set"}
 
 @dataclass(slots=True)
 class Stamps:
-    """What entries are stamped with: the number of the last crawl, or less for a mere listing."""
+    """Numbers by which it is known what a crawl has listed."""
 
     crawl: int
+    """That of the last crawl."""
     listed: int
+    """What entries are stamped with now: less than a crawl's while a mere listing is applied."""
 
 
 class Entries:
@@ -55,8 +58,7 @@ class Entries:
 
     def apply(self, entry: Entry) -> None:
         """Make the tree what the entry says, as far as nothing local is in the way."""
-        # Else it is the mounted folder itself, or one above it.
-        inside = entry.path.count("/") > self._depth
+        inside = entry.path.count("/") > self._depth  # else the mounted folder, or one above it
         if isinstance(entry, DeletedEntry):
             gone = self._gone(entry) if inside else self._tree.select("base_parent = ?", ROOT_INO)
             for inode in list(gone):
@@ -379,7 +381,7 @@ class Entries:
 
     def _make_way(self, occupant: Inode) -> None:
         """A remote entry takes the name of a local one."""
-        if self._limbo.yields(occupant):
+        if self._limbo.gives_way(occupant):
             # It went with the folder that it was in, and has not come back with it.
             return
         for place in self._tree.step_aside(occupant):

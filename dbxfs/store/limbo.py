@@ -32,25 +32,21 @@ class Limbo:
         self._database = tree.database
         self._news = news
 
-    def put(self, inode: Inode, *, top: bool = True) -> None:
+    def put(self, inode: Inode) -> None:
         """Take in an inode and what is below it.
 
         What nothing local is pending in is out of sight at once. The rest, and what is below,
         keeps its place until the batch ends: should it come back under another name, pending
         work goes there with it.
         """
-        if inode.is_folder:
-            below = "base_parent = ? AND base_key IS NOT NULL"
-            for child in list(self._tree.select(below, inode.ino)):
-                self.put(child, top=False)
-        self._tree.update(inode.ino, base_key=None, seen=LIMBO)
-        if not top or inode.parent is None or pending(self._tree, inode).place:
+        self._take_in(inode)
+        if inode.parent is None or pending(self._tree, inode).place:
             return
         if not self._stays(self._tree.get(inode.ino)):
             self._hide(inode)
 
-    def yields(self, occupant: Inode) -> bool:
-        """Whether an inode was only waiting here under its name; then it is out of sight."""
+    def gives_way(self, occupant: Inode) -> bool:
+        """Whether an inode only waited here under its name; if so, it is out of sight now."""
         if occupant.seen != LIMBO or self._stays(occupant):
             return False
         self._hide(occupant)
@@ -72,6 +68,13 @@ class Limbo:
                 self.revive(inode.ino)
         for inode in list(self._tree.select("seen < 0")):
             self._resolve(inode.ino, stamp)
+
+    def _take_in(self, inode: Inode) -> None:
+        if inode.is_folder:
+            below = "base_parent = ? AND base_key IS NOT NULL"
+            for child in list(self._tree.select(below, inode.ino)):
+                self._take_in(child)
+        self._tree.update(inode.ino, base_key=None, seen=LIMBO)
 
     def _hide(self, inode: Inode) -> None:
         """Put what is in limbo out of sight."""

@@ -25,14 +25,18 @@ class News:
         self._first = False
         self._touched: set[int] = set()
         self._timed: set[int] = set()
+        """Folders whose time a program has set elsewhere, as this page tells."""
 
     def new_page(self) -> None:
-        """The folders that come now are those of another page."""
+        """Another page begins: whose times were set was told for the last one."""
         self._timed = set()
 
     @contextlib.contextmanager
     def gathered(self, *, first: bool) -> Iterator[None]:
-        """What is changed within is taken down. `first`: it was always there, and nobody's news."""
+        """What is changed within is taken down. `first`: it was always there.
+
+        Then no folder's time changes, and who watches folders is not told.
+        """
         self._effects, self._touched, self._first = [], set(), first
         with contextlib.nullcontext() if first else self._moves.noted():
             yield

@@ -1,4 +1,4 @@
-"""What Dropbox does not know yet of an inode, in the words of `core.reconcile`."""
+"""What is pending of an inode: Dropbox does not know it yet (the words are `core.reconcile`'s)."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """The tree as Dropbox changes it: pages of the feed, of a crawl, and listings on demand.
 
-A page is applied as one transaction together with its cursor, so a kill between two pages costs
-nothing. Entries are applied in order (`entries`), as the API reference asks: a file or folder at a
-path takes that place, a deletion takes what is below with it, first into limbo (`limbo`).
+A page is applied in slices, each one transaction, the last one with the page's cursor: a kill costs
+at most that a page comes again. Entries are applied in order (`entries`), as the API reference
+asks: a file or folder at a path takes that place, a deletion takes what is below with it, first
+into limbo (`limbo`).
 
 A crawl (the first one, or another one after a cursor reset) numbers itself, and each entry that
 it lists is stamped with the number; what bears an older one when it ends is gone from Dropbox.
 So a reset costs a difference, not the tree.
 
-What was decided in `core.reconcile` is carried out here. The methods give the kernel entries that
-became stale.
+The methods give what became stale in the kernel.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class RemoteChanges:
 
     @contextlib.contextmanager
     def _change(self, *, first: bool) -> Iterator[None]:
-        """What is changed within is stored as one. `first`: nobody has seen the tree before."""
+        """What is changed within is stored as one. `first`: it is listed for the first time."""
         self._entries.begin(first=first)
         try:
             with self._database.transaction(), self._news.gathered(first=first):

@@ -2,8 +2,8 @@
 
 Everything that the kernel asks is answered from here without a request. A few thousand inodes
 that are asked for again and again are kept decoded (`_hot`); every change goes through this class
-or its siblings (`remote`, `journal`), which drop what they touch, so the rest of the program
-never meets a stale one.
+or its siblings (`entries`, `limbo`, `journal`), which drop what they touch, so the rest of the
+program never meets a stale one.
 
 Names are told apart by key: creating `A` where `a` is finds `a`. A rename onto the same inode's
 own key changes the spelling.

@@ -120,7 +120,7 @@ class Replicator:
         self._together = together
         switch.on_change = self.switched
         self._busy: set[int] = set()
-        """Whose content is on its way."""
+        """Whose content is on its way; the same set for ever, as `_decisions` looks at it."""
         self._decisions = Decisions(tree, journal, staging, times, self._busy, self._done)
         self._small, self._large = Sending(2), Sending(2)
         self._alone: set[int] = set()
@@ -157,7 +157,7 @@ class Replicator:
 
     def hurry(self) -> None:
         """Send everything now, also what was put off; only a burst is waited out."""
-        self._times.resume()
+        self._times.go_on()
         for row in self._journal.rows():
             self._times.wait_for_others(row.ino)
 
@@ -242,7 +242,7 @@ class Replicator:
         Folders are made in this round that more of them wait for, or a burst goes on, and others
         have gone since it was sent last.
         """
-        if self._times.hurried:
+        if self._times.somebody_waits:
             return False
         if structure and len(batch) >= FEW:
             for member in batch:
@@ -370,7 +370,7 @@ class Replicator:
             self._times.put_off(ino)
         elif isinstance(error, ChangedMeanwhileError):
             log.debug("inode %d: %s", ino, error)
-            self._times.put_off(ino, max(self._times.settle, AGAIN))
+            self._times.put_off(ino, max(self._times.settle_delay, AGAIN))
         else:
             self._decisions.hold(ino, str(error))
 
@@ -409,7 +409,7 @@ class Replicator:
         if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:
             pause = max(pause, error.retry_after)
         self._in_a_row += 1
-        self._times.pause(pause, inos)
+        self._times.back_off(pause, inos)
         for ino in inos:
             self._decisions.wake_waiters(ino)
         if self.trouble is None:

@@ -29,7 +29,7 @@ class Timetable:
 
     def __init__(self, switch: Switch, settle: float = SETTLE) -> None:
         """`settle`: seconds that an inode must be left alone before it is sent."""
-        self.settle = settle
+        self.settle_delay = settle
         self._switch = switch
         self._agenda = Agenda()
         self._burst = batching.Burst()
@@ -48,11 +48,11 @@ class Timetable:
     def changed(self, ino: int) -> None:
         """The inode is due when it has settled."""
         now = trio.current_time()
-        if self.settle and ino != self._changed:
+        if self.settle_delay and ino != self._changed:
             # One that is written to all the time makes no burst, nor holds up others.
             self._burst = self._burst.changed(now)
             self._changed = ino
-        self._agenda.settle(ino, now, self.settle, CEILING)
+        self._agenda.settle(ino, now, self.settle_delay, CEILING)
         if self._next_time() < self._asleep_until:
             self.wake()
 
@@ -67,13 +67,13 @@ class Timetable:
     # ---- What has become of it ----
 
     def put_off(self, ino: int, seconds: float = 0) -> None:
-        """It is due then, burst or not."""
+        """It is due in so many seconds, burst or not."""
         self._agenda.put(ino, trio.current_time() + seconds)
         self.wake()
 
     def is_put_off(self, ino: int) -> bool:
         """Whether it is due later than what has just been changed."""
-        return self._agenda.due(ino) > trio.current_time() + self.settle
+        return self._agenda.due(ino) > trio.current_time() + self.settle_delay
 
     def wait_for_others(self, ino: int) -> None:
         """It is due with what settles next."""
@@ -88,7 +88,7 @@ class Timetable:
         """Small files are on their way."""
         self._sent_some = True
 
-    def pause(self, seconds: float, inos: Iterable[int]) -> None:
+    def back_off(self, seconds: float, inos: Iterable[int]) -> None:
         """Nothing is due for so long, and then these."""
         self._sent_some = False
         self._resume_at = trio.current_time() + seconds
@@ -97,8 +97,8 @@ class Timetable:
             self._agenda.put(ino, self._resume_at)
         self.wake()
 
-    def resume(self) -> None:
-        """No pause is waited out."""
+    def go_on(self) -> None:
+        """What `back_off` asked for is not waited out."""
         self._resume_at = 0.0
         self.wake()
 
@@ -115,7 +115,7 @@ class Timetable:
     # ---- Who is due ----
 
     @property
-    def hurried(self) -> bool:
+    def somebody_waits(self) -> bool:
         """Whether somebody waits for Dropbox to have something."""
         return self._awaited > 0
 
@@ -128,7 +128,7 @@ class Timetable:
         """Wait until any are due; give the first of them."""
         while True:
             now = trio.current_time()
-            until = now + self.settle if self._burst.is_over(now) else now
+            until = now + self.settle_delay if self._burst.is_over(now) else now
             if now >= self._opens() and self._agenda.admit(now, until):
                 self._burst = self._burst.sent(now)
                 self._sent_some = False
@@ -154,4 +154,4 @@ class Timetable:
 
     def _opens(self) -> float:
         """When what has settled may be worked on."""
-        return self._resumes() if self.hurried else max(self._resumes(), self._burst.opens())
+        return self._resumes() if self.somebody_waits else max(self._resumes(), self._burst.opens())

@@ -1,7 +1,7 @@
 """Whatever lies where the database should be, a mount starts, or says in a line why it does not.
 
 Bytes flipped, pieces cut out or doubled, the file cut short, another file altogether, another
-version, rubbish in the log beside it: `open_database` gives a database that works (a new one, with
+version, rubbish in the log beside it: `open_state` gives a database that works (a new one, with
 what could be saved, where the old one is set aside), and what comes right after it at every start
 works with that. What was staged is then in the tree or in the folder of what was recovered.
 """

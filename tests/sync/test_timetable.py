@@ -71,14 +71,14 @@ async def test_while_dropbox_asks_for_patience_nothing_is_due(
     times: Timetable, autojump_clock: Clock
 ) -> None:
     times.put_off(2)
-    times.pause(30, [3])
+    times.back_off(30, [3])
     assert await turn(times) == ([2, 3], 30)
 
 
 async def test_a_pause_can_be_cut_short(times: Timetable, autojump_clock: Clock) -> None:
     times.put_off(2)
-    times.pause(30, [3])
-    times.resume()
+    times.back_off(30, [3])
+    times.go_on()
     assert await turn(times) == ([2], 0)
     assert await turn(times) == ([3], 30)
 
