@@ -168,15 +168,9 @@ class Fetcher:
 
     async def begins_something(self, digest: bytes) -> bool:
         """Whether it is the SHA-256 of the first 4 MiB of something that was noted."""
-        lately = list(self._lately.values())
-        beginning = range(GROUP)
-
-        def look() -> bool:
-            return any(
-                self._proofs.digest(version, beginning) == digest for version in reversed(lately)
-            )
-
-        return await trio.to_thread.run_sync(look)
+        lately = reversed(list(self._lately.values()))
+        beginnings = [self._proofs.digest(version, range(GROUP)) for version in lately]
+        return await trio.to_thread.run_sync(lambda: any(each() == digest for each in beginnings))
 
     def forget(self, reader: Hashable) -> None:
         """The reader will not come again."""

@@ -5,6 +5,7 @@ a bit mask, so several flights can fill one block, and one unit can come twice w
 waits for a unit is woken whenever a block has changed, and looks again.
 
 Blocks that are being filled stay; of the others the least used go when there are too many bytes.
+All of it belongs to the event loop; threads are given bytes and blocks.
 """
 
 from __future__ import annotations
@@ -97,17 +98,17 @@ class Memory:
         self._blocks: OrderedDict[tuple[str, int], Block] = OrderedDict()
         self._bytes = 0
 
-    def find(self, content: str, number: int) -> Block | None:
-        """The block, if something of it is here or on its way."""
+    def whole(self, content: str, number: int) -> bytearray | memoryview | None:
+        """The block's bytes, if all of them are here."""
         block = self._blocks.get((content, number))
-        if block is not None:
-            self._blocks.move_to_end((content, number))
-        return block
+        return block.data if block is not None and block.have == block.full else None
 
     def block(self, content: str, number: int, size: int) -> Block:
         """The block, made empty where there is none. `size`: the content's, bytes."""
-        block = self.find(content, number)
-        if block is None:
+        block = self._blocks.get((content, number))
+        if block is not None:
+            self._blocks.move_to_end((content, number))
+        else:
             start = number * BLOCK
             block = Block(start, min(BLOCK, size - start))
             self._blocks[content, number] = block

@@ -73,7 +73,7 @@ class Proofs:
         for group in range(groups) if complete else [number // GROUP]:
             blocks = range(group * GROUP, min((group + 1) * GROUP, version.blocks))
             if group not in proof.digests and proof.done.issuperset(blocks):
-                digest = await trio.to_thread.run_sync(self.digest, version, blocks)
+                digest = await trio.to_thread.run_sync(self.digest(version, blocks))
                 if digest is None:
                     proof.done.difference_update(blocks)
                     return
@@ -81,19 +81,23 @@ class Proofs:
         if len(proof.digests) == groups:
             self._judge(version, proof)
 
-    def digest(self, version: Version, blocks: range) -> bytes | None:
-        """The hash of some blocks; None where one of them is gone again. Blocks."""
-        hasher = hashlib.sha256()
-        for number in blocks:
-            block = self._memory.find(version.key, number)
-            data: bytearray | memoryview | None = None
-            if block is not None and block.have == block.full:
-                data = block.data
-            data = self._cache.get(version.key, number) if data is None else data
-            if data is None:
-                return None
-            hasher.update(data)
-        return hasher.digest()
+    def digest(self, version: Version, blocks: range) -> Callable[[], bytes | None]:
+        """What hashes some blocks, for a thread; gives None where one of them is gone again.
+
+        Only the loop looks into memory: a thread would find it changing.
+        """
+        held = [self._memory.whole(version.key, number) for number in blocks]
+
+        def hashed() -> bytes | None:
+            hasher = hashlib.sha256()
+            for number, data in zip(blocks, held, strict=True):
+                found = self._cache.get(version.key, number) if data is None else data
+                if found is None:
+                    return None
+                hasher.update(found)
+            return hasher.digest()
+
+        return hashed
 
     def _proof(self, version: Version) -> _Proof:
         proof = self._proofs.get(version.key) or _Proof()

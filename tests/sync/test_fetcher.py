@@ -6,7 +6,10 @@ some bytes (`cuts`, one for each request) and serve wrong contents first.
 
 from __future__ import annotations
 
+import hashlib
 import random
+import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -530,6 +533,33 @@ async def test_a_large_file_that_is_right_stays(cache: BlockCache, nursery: trio
         assert await fetcher.read(version, start, version.size) == remote.data[start:]
     await settled(lambda: cache.cached(version.key, version.size) == version.size)
     assert await fetcher.read(version, 0, version.size) == remote.data
+
+
+class Watched(OrderedDict[Any, Any]):
+    """Takes down which threads look into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[int] = set()
+
+    def get(self, *key: Any) -> Any:
+        self.threads.add(threading.get_ident())
+        return super().get(*key)
+
+
+async def test_regression_no_thread_looks_into_memory(
+    cache: BlockCache, nursery: trio.Nursery
+) -> None:
+    """One that hashed did: while blocks were let go, that ended the daemon."""
+    remote = FakeContent(some_bytes(9 * BLOCK + 5))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    fetcher._memory._blocks = watched = Watched()
+    await fetcher.read(version, 0, version.size)
+    await settled(lambda: cache.cached(version.key, version.size) == version.size)
+    beginning = hashlib.sha256(remote.data[: 4 * BLOCK]).digest()
+    assert await fetcher.begins_something(beginning)
+    assert not await fetcher.begins_something(bytes(32))
+    assert watched.threads == {threading.get_ident()}
 
 
 async def test_units_that_came_alone_outlive_the_daemon(tmp_path: Path) -> None:
