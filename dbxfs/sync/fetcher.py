@@ -277,8 +277,13 @@ class Fetcher:
         """Take from the disk what it has; gives the ranges that are to be fetched."""
         runs: list[readahead.Range] = []
         for number, block, mask in wanted:
-            found = await trio.to_thread.run_sync(self._look, version.key, number, block, mask)
-            self._put_loaded(version, number, block, found)
+            try:
+                found = await trio.to_thread.run_sync(self._look, version.key, number, block, mask)
+                self._put_loaded(version, number, block, found)
+            except Exception as error:
+                log.exception("block %d of %s cannot be loaded", number, version.rev)
+                self._fail([block], block.start, block.end, error)
+                continue
             for _, start, end in block.units(mask & ~block.have):
                 if runs and runs[-1][1] == start:
                     runs[-1] = runs[-1][0], end
@@ -335,6 +340,10 @@ class Fetcher:
             await self._persist(version, held, start, end)
         except (DropboxError, DamagedContentError) as error:
             keep_recent(self._given_up, version.key, (trio.current_time(), error), READERS)
+            self._fail(blocks, start, end, error)
+        except Exception as error:
+            # A mistake of ours with one file must not end the mount for all.
+            log.exception("bytes of %s cannot be had", version.rev)
             self._fail(blocks, start, end, error)
         except BaseException:
             self._fail(blocks, start, end, Unreachable("the mount is ending", doubt=False))

@@ -138,6 +138,9 @@ class Memory:
         ]
 
     def forget(self, content: str) -> None:
-        """Let go all blocks of a content."""
-        for place in [place for place in self._blocks if place[0] == content]:
-            self._bytes -= len(self._blocks.pop(place))
+        """Let go what is here of a content. A block that somebody waits for stays, to be filled."""
+        for place, block in [each for each in self._blocks.items() if each[0][0] == content]:
+            if block.flights or block.coming:
+                block.arrived = block.have = block.saved = 0
+            else:
+                self._bytes -= len(self._blocks.pop(place))

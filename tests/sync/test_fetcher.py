@@ -535,6 +535,39 @@ async def test_a_large_file_that_is_right_stays(cache: BlockCache, nursery: trio
     assert await fetcher.read(version, 0, version.size) == remote.data
 
 
+async def test_regression_who_waits_for_what_is_dropped_gets_it_all_the_same(
+    cache: BlockCache, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = FakeContent(some_bytes(3 * BLOCK))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+    look = fetcher._look
+
+    def drop_and_look(key: str, *of: Any) -> Any:
+        trio.from_thread.run_sync(fetcher.drop, key)
+        return look(key, *of)
+
+    monkeypatch.setattr(fetcher, "_look", drop_and_look)
+    with trio.fail_after(10):
+        assert await fetcher.read(version, BLOCK, BLOCK) == remote.data[BLOCK : 2 * BLOCK]
+
+
+@pytest.mark.parametrize("part", ["_look", "_persist"])
+async def test_a_mistake_with_one_content_is_its_readers_only(
+    part: str, cache: BlockCache, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = FakeContent(some_bytes(3 * BLOCK))
+    fetcher, version = remote.fetcher(cache, nursery), remote.version()
+
+    def mistaken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetcher, part, mistaken)
+        with pytest.raises(ZeroDivisionError):
+            await fetcher.read(version, 0, BLOCK)
+    assert await fetcher.read(version, 0, BLOCK) == remote.data[:BLOCK]
+
+
 class Watched(OrderedDict[Any, Any]):
     """Takes down which threads look into it."""
 
