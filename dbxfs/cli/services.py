@@ -129,7 +129,7 @@ def assemble(
         root=options.folder,
         templates=attributes.templates,
     )
-    moved = partial(_root_changed, database)
+    moved = partial(_root_changed, database, changes)
     space = SpaceWatch(client, database, moved, replicator.retry, staging.growing)
     context = Context(
         tree=tree,
@@ -207,11 +207,13 @@ def _connected(nursery: trio.Nursery, replicator: Replicator, pinner: Pinner) ->
     """Dropbox answers, and it is the right account: from now on changes may be sent."""
     pinner.hurry()
     if replicator.running:
-        replicator.hurry()
+        replicator.connected()
     else:
         nursery.start_soon(replicator.run)
 
 
-def _root_changed(database: Database, namespace: str | None) -> None:
+def _root_changed(database: Database, changes: RemoteChanges, namespace: str | None) -> None:
+    """The next mount lists all of the new root: a cursor is good for one root only."""
     database.set_meta("path_root", namespace)
+    changes.begin_crawl()
     log.error("the team's root folder is another one now: unmount and mount again")

@@ -225,10 +225,12 @@ class Journal:
             ino,
         )
 
-    def forgive(self) -> None:
-        """Forget the refusals: everything is to be tried once more."""
+    def forgive(self, ino: int | None = None) -> None:
+        """Forget the refusals, of one or all: everything is to be tried once more."""
         self._database.execute(
-            "UPDATE journal SET error = NULL, code = NULL WHERE error IS NOT NULL"
+            "UPDATE journal SET error = NULL, code = NULL"
+            " WHERE error IS NOT NULL AND coalesce(ino = ?1, 1)",
+            ino,
         )
 
     def sending(self, ino: int, content_hash: str | None) -> None:

@@ -33,7 +33,7 @@ from .tree import Tree
 
 log = logging.getLogger(__name__)
 
-KEPT_META = ("account", "path_root")
+KEPT_META = ("account", "path_root", "paused")
 SAVED = ("journal", "staging", "pin")
 
 Row = dict[str, Any]

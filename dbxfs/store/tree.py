@@ -164,6 +164,24 @@ class Tree:
             at = self.get(at).parent
         return at is not None
 
+    def is_in_limbo(self, ino: int) -> bool:
+        """Whether it, or a folder above it, is just being moved or deleted on Dropbox.
+
+        What the next page of the feed tells decides which (`limbo`).
+        """
+        return self._leads_through_limbo(ino, "parent") or self._leads_through_limbo(
+            ino, "base_parent"
+        )
+
+    def _leads_through_limbo(self, ino: int, column: str) -> bool:
+        at = self.find(ino)
+        while at is not None and at.ino != ROOT_INO:
+            if at.seen < 0:
+                return True
+            above = getattr(at, column)
+            at = None if above is None else self.find(above)
+        return False
+
     def free_name(self, parent: int, name: str) -> str:
         """The name if nothing is there, else the first conflicted copy's that is free."""
         attempt = 0

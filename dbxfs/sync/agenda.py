@@ -14,6 +14,9 @@ from __future__ import annotations
 import heapq
 import math
 
+SLACK = 64
+"""Times of a heap that need not count before it is put in order."""
+
 _Heap = list[tuple[float, int]]
 
 
@@ -43,6 +46,10 @@ class Agenda:
     def _put(self, ino: int, due: float, heap: _Heap) -> None:
         self._due[ino] = due, heap
         heapq.heappush(heap, (due, ino))
+        if len(heap) > 2 * len(self._due) + SLACK:
+            # While nothing is taken, what is skipped would only grow.
+            heap[:] = [(due, ino) for ino, (due, where) in self._due.items() if where is heap]
+            heapq.heapify(heap)
 
     def drop(self, ino: int) -> None:
         """The inode is not due any more."""

@@ -67,6 +67,9 @@ class Decisions:
                 self._times.drop(ino)
                 self.wake_waiters(ino)
                 break
+            if self._tree.is_in_limbo(ino):
+                self._times.put_off(ino, FEED_FIRST)
+                break
             who, step = ino, plan.next_step(self._journal.facts(ino))
             if isinstance(step, plan.After) and step.ino in (*chain, ino):
                 self._waiters.setdefault(step.ino, set()).add(ino)

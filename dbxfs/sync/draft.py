@@ -28,6 +28,8 @@ class Draft:
     digests: list[bytes] = field(default_factory=list)
     """Those of a large file's blocks."""
     digest: str = ""
+    whole: bool = False
+    """Whether the content was all of one moment: nobody wrote while it was read."""
     source: FileId | None = None
     """Who on Dropbox has this content."""
     session: SessionId | None = None
@@ -69,8 +71,9 @@ class Draft:
                 raise ChangedMeanwhileError("it became shorter while it was read")
             self.digest = content_hash(self.data)
         else:
-            self.digests = self.staged.block_digests()
+            self.digests = self.staged.block_digests(self.size)
             self.digest = hash_blocks(self.digests)
+        self.whole = not self.staged.writers and self.staged.generation == self.generation
 
     @property
     def mode(self) -> WriteMode:

@@ -14,6 +14,7 @@ once more, needs a request for each entry below a moved folder.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
@@ -114,14 +115,15 @@ class Feed:
                     resets = 0
             except CursorReset:
                 log.info("Dropbox asks for a new listing; the tree is compared with it")
-                self._changes.begin_crawl()
+                self._recrawl()
                 if resets:
                     await self._pause(_delay(resets))
                 resets += 1
             except DropboxError as error:
                 if isinstance(error, EndpointError) and error.has("template_not_found"):
                     # Somebody has removed it: list what there is without.
-                    self._changes.list_with(())
+                    with contextlib.suppress(sqlite3.Error):
+                        self._changes.list_with(())
                 self._report(error)
                 pause = _delay(failures)
                 if isinstance(error, RateLimited | ServerTrouble) and error.retry_after:

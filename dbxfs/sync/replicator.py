@@ -14,10 +14,10 @@ at once when a program changes the file; they never hold up what does not depend
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import random
 import sqlite3
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 ROUND = 2000
 """Inodes decided about in one round."""
+LANES = 2
+"""Batches of small files that are sent side by side, and of large ones."""
 AT_A_TIME = 20
 """Decisions without a pause for programs."""
 AGAIN = 0.1
@@ -63,9 +65,9 @@ FEED_TRIES = 5
 WAIT_FOR = (Unreachable, RateLimited, ServerTrouble, Unauthorized, PathRootChanged)
 """Failures that are nobody's fault but the moment's: everything waits. Others are held alone."""
 FEED_KNOWS = (("from_lookup", "not_found"), ("to", "conflict"), ("path", "conflict"))
-NESTED = "duplicated_or_nested_paths"
-"""Two of a batch cannot go together."""
 PAUSE_CAP = 30.0
+PATIENT = 3
+"""Times that Dropbox may put us off before people are told."""
 LOOK_AGAIN = 1.0
 
 
@@ -90,7 +92,8 @@ class Sending:
     """Batches of contents that may be on their way at once, and who waits for that."""
 
     free: int
-    queue: deque[int] = field(default_factory=deque)
+    queue: dict[int, None] = field(default_factory=dict)
+    """In their order; each once, however often it was asked for."""
 
 
 class Replicator:
@@ -122,7 +125,7 @@ class Replicator:
         self._busy: set[int] = set()
         """Whose content is on its way; the same set for ever, as `_decisions` looks at it."""
         self._decisions = Decisions(tree, journal, staging, times, self._busy, self._done)
-        self._small, self._large = Sending(2), Sending(2)
+        self._small, self._large = Sending(LANES), Sending(LANES)
         self._alone: set[int] = set()
         """Who failed with others and goes alone."""
         self._no_batches: set[type[plan.Call]] = set()
@@ -155,6 +158,11 @@ class Replicator:
         self._times.wake()
         self._tell_progress()
 
+    def connected(self) -> None:
+        """Dropbox answers again."""
+        self._well()
+        self.hurry()
+
     def hurry(self) -> None:
         """Send everything now, also what was put off; only a burst is waited out."""
         self._times.go_on()
@@ -182,6 +190,7 @@ class Replicator:
 
     async def sent(self, ino: int) -> None:
         """Return when Dropbox has the inode as it is now; `NotSentError` when it refuses."""
+        self._journal.forgive(ino)
         self._times.put_off(ino)
         with self._times.awaited():
             while (row := self._journal.row(ino)) is not None:
@@ -235,6 +244,10 @@ class Replicator:
                 self._begin_to_send(batch, nursery)
             else:
                 await self._carry_out(batch)
+        for lane in (self._small, self._large):
+            if lane.free == LANES:
+                # Nothing came of those that were taken from its queue, and nobody else would look.
+                self._take_from_queue(lane)
 
     def _has_time(self, batch: list[Member], structure: bool) -> bool:
         """Whether a batch of small files that is not full can wait for more; then it does.
@@ -258,7 +271,7 @@ class Replicator:
         """Large files do not keep small ones waiting, nor do contents keep the rest."""
         lane = self._small if _is_small(batch) else self._large
         if lane.free == 0:
-            lane.queue.extend(member.ino for member in batch)
+            lane.queue |= dict.fromkeys(member.ino for member in batch)
             return
         lane.free -= 1
         if lane is self._small:
@@ -272,9 +285,13 @@ class Replicator:
         finally:
             lane.free += 1
             self._busy.difference_update(member.ino for member in batch)
-        for _ in range(min(ROUND, len(lane.queue))):
-            self._times.put_off(lane.queue.popleft())
+        self._take_from_queue(lane)
         self._tell_progress()
+
+    def _take_from_queue(self, lane: Sending) -> None:
+        for ino in list(itertools.islice(lane.queue, ROUND)):
+            del lane.queue[ino]
+            self._times.put_off(ino)
 
     # ---- One call, for one inode or many ----
 
@@ -292,17 +309,21 @@ class Replicator:
                 self._go_alone(batch, error)
                 return
         except WAIT_FOR as error:
+            if len(batch) > 1:
+                self._too_much_at_once(inos, error)
             self._failed(inos, error)
             return
         except DropboxError as error:
             self._steps.doubt()
             failed = dict.fromkeys(inos, error)
         except TreeError as error:
-            # One of them is gone.
+            # One of them is gone, maybe while an answer was stored.
+            self._steps.doubt()
             failed = dict.fromkeys(inos, ChangedMeanwhileError(str(error)))
         except (ChangedMeanwhileError, DamagedContentError, OSError) as error:
             failed = dict.fromkeys(inos, error)
         except Exception as error:  # noqa: BLE001 - it is logged there
+            self._steps.doubt()
             self._mistaken(inos, error)
             return
         self._resized(trio.current_time() - began, failed)
@@ -312,7 +333,7 @@ class Replicator:
                 continue
             if ino in failed:
                 try:
-                    self._member_failed(ino, failed[ino])
+                    self._member_failed(ino, failed[ino], together=len(batch) > 1)
                 except sqlite3.Error as error:
                     self._mistaken([ino], error)
             else:
@@ -355,11 +376,21 @@ class Replicator:
             self._alone.add(member.ino)
             self._times.put_off(member.ino)
 
-    def _member_failed(self, ino: int, error: Exception) -> None:
+    def _too_much_at_once(self, inos: Sequence[int], error: Exception) -> None:
+        """Dropbox broke off, or was too busy: the batch may have been too large for it."""
+        broke_off = isinstance(error, ServerTrouble | Unreachable) and error.doubt
+        if not broke_off and getattr(error, "reason", None) != "too_many_write_operations":
+            return
+        if len(inos) <= batching.FEWEST and isinstance(error, ServerTrouble):
+            # One of them may be what Dropbox cannot take.
+            self._alone.update(inos)
+        self._size = self._size.after(seconds=0, busy=True)
+
+    def _member_failed(self, ino: int, error: Exception, *, together: bool) -> None:
         if self._tree.find(ino) is None:
             self._times.drop(ino)
-        elif isinstance(error, EndpointError) and NESTED in error.tags and ino not in self._alone:
-            # Another batch of this round has moved what they were in.
+        elif isinstance(error, EndpointError) and together and not _is_understood(error):
+            # It may be refused only because of the others.
             self._alone.add(ino)
             self._times.put_off(ino, AGAIN)
         elif isinstance(error, EndpointError):
@@ -412,6 +443,9 @@ class Replicator:
         self._times.back_off(pause, inos)
         for ino in inos:
             self._decisions.wake_waiters(ino)
+        if self._in_a_row <= PATIENT and (isinstance(error, RateLimited) or _is_busy(error)):
+            # It asks for a moment's patience, and nobody need know.
+            return
         if self.trouble is None:
             log.warning("changes cannot be sent: %s", error)
         self.trouble = str(error)
@@ -426,6 +460,12 @@ def _is_content(batch: Sequence[Member]) -> bool:
 
 def _is_small(batch: Sequence[Member]) -> bool:
     return isinstance(batch[0].call, plan.Upload) and batch[0].size <= batching.SMALL
+
+
+def _is_understood(error: EndpointError) -> bool:
+    """Whether the reason for a refusal lies in the inode itself, or in what the feed will tell."""
+    known = refusals.find(refusals.code_of(error.tags)) is not None
+    return known or any(error.has(*tags) for tags in FEED_KNOWS)
 
 
 def _is_busy(error: Exception | None) -> bool:

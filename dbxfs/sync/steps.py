@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 FEED_PATIENCE = 10.0
 """Seconds to wait for the feed, at the most."""
+LOOKS = 5
+"""How often the feed is looked at before a call that must be decided on what it tells."""
 AT_ONCE = 0.0
 """Patience of a call under the turn: what has to wait must not keep the feed waiting."""
 SLICE = 20
@@ -79,6 +81,7 @@ class Steps:
         self._turn = turn
         self.effects = on_effects
         self._catch_up = catch_up
+        self._door = trio.Lock()
         self._attributes = attributes
         self._committing: set[int] = set()
         # Calls of a daemon that was killed.
@@ -102,17 +105,31 @@ class Steps:
     @contextlib.asynccontextmanager
     async def turn(self, members: Sequence[Member]) -> AsyncIterator[list[Member]]:
         """The members whose call still is what it was, in the moment in which it may be made."""
-        if any(self._feed_comes_first(member) for member in members):
-            self.doubt()
-        while True:
-            if self._feed_wanted:
-                await self._see_the_feed()
-            async with self._turn:
+        await self._take_turn(any(self._feed_comes_first(member) for member in members))
+        try:
+            with self._commits(member.ino for member in members):
+                yield [now for member in members if (now := self._still_next(member))]
+        finally:
+            self._turn.release()
+
+    async def _take_turn(self, feed_first: bool) -> None:
+        """Take the turn. With `feed_first` nothing lies between a look at the feed and that.
+
+        Who comes meanwhile waits at the door, so that only who was there before is waited for, and
+        another look after that is the last one.
+        """
+        async with self._door:
+            for _ in range(LOOKS):
+                if feed_first:
+                    self.doubt()
                 if self._feed_wanted:
-                    continue
-                with self._commits(member.ino for member in members):
-                    yield [now for member in members if (now := self._still_next(member))]
-                return
+                    await self._see_the_feed()
+                at_once = self._turn.statistics().owner is None
+                await self._turn.acquire()
+                if not self._feed_wanted and (at_once or not feed_first):
+                    return
+                self._turn.release()
+        raise ChangedMeanwhileError("the feed has to come first")
 
     def _feed_comes_first(self, member: Member) -> bool:
         """Whether the call must be decided on what Dropbox has now, not on what was told last.
@@ -141,7 +158,7 @@ class Steps:
 
         An upload may go to another place by now: its bytes are the same.
         """
-        if self._tree.find(member.ino) is None:
+        if self._tree.find(member.ino) is None or self._tree.is_in_limbo(member.ino):
             return None
         facts = self._journal.facts(member.ino)
         now = plan.next_step(facts)

@@ -23,6 +23,7 @@ import trio
 
 from dbxfs.api.client import Client, SessionId
 from dbxfs.api.errors import BadRequest, EndpointError, IncorrectOffset
+from dbxfs.core import refusals
 from dbxfs.core.content_hash import BLOCK, hash_blocks
 from dbxfs.core.model import FileEntry
 from dbxfs.store.sessions import Sessions
@@ -101,18 +102,17 @@ class Uploader:
             await trio.to_thread.run_sync(staged.sync)
         self._fetcher.forget(staged)
 
-    async def send(self, staged: StagedFile, digests: list[bytes]) -> SessionId:
-        """Send the content whose blocks have these digests; the closed session that has it.
+    async def send(self, staged: StagedFile, size: int, digests: list[bytes]) -> SessionId:
+        """Send the first bytes, whose blocks have these digests; the closed session that has them.
 
         Raises `DropboxError`; `ChangedMeanwhileError` when the bytes are no longer those.
         """
         known = self._sessions.find(staged.ino)
-        part_size = known[1] if known else _part_size(staged.size)
+        part_size = known[1] if known else _part_size(size)
 
         async def part_at(start: int) -> Part:
-            return _part(staged.size, digests, part_size, start)
+            return _part(size, digests, part_size, start)
 
-        size = staged.size
         starts = range(0, size, part_size)
         return await self._send(staged, starts, part_at, part_size, lambda part: part.end == size)
 
@@ -174,7 +174,7 @@ class Uploader:
     ) -> SessionId:
         """Send the parts that Dropbox does not have; the last one closes the session."""
         ino = staged.ino
-        session = await self._session(ino, part_at, part_size)
+        session = await self._session(staged, part_at, part_size)
         confirmed = self._sessions.parts(ino)
         left: Iterator[int] = (start for start in starts if start not in confirmed)
         first = next(left, None)
@@ -207,9 +207,10 @@ class Uploader:
         return session
 
     async def _session(
-        self, ino: int, part_at: Callable[[int], Awaitable[Part]], part_size: int
+        self, staged: StagedFile, part_at: Callable[[int], Awaitable[Part]], part_size: int
     ) -> SessionId:
         """The session to go on with: what is in it must be what is to be sent."""
+        ino = staged.ino
         known = self._sessions.find(ino)
         if known is not None:
             confirmed = self._sessions.parts(ino)
@@ -227,6 +228,8 @@ class Uploader:
             log.warning("the parts of large files go one after the other: %s", error)
             self._in_order = True
             session = await self._client.session_start()
+        if staged.retired:
+            raise ChangedMeanwhileError("it is not wanted any more")
         self._sessions.begin(ino, session, part_size)
         return session
 
@@ -249,6 +252,8 @@ class Uploader:
         except EndpointError as error:
             if error.has("content_hash_mismatch"):
                 raise ChangedMeanwhileError(str(error)) from error
+            if refusals.code_of(error.tags) is not None:
+                raise
             self.start_over(staged.ino, error)
 
 

@@ -37,6 +37,7 @@ from .draft import Draft
 from .fetcher import DamagedContentError
 from .small import SmallFiles
 from .steps import AT_ONCE, SLICE, ChangedMeanwhileError, GoesOnError, Outcomes, Steps
+from .timetable import CEILING
 from .uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ class Uploads:
     async def _send_bytes(self, drafts: Sequence[Draft], failed: Outcomes) -> None:
         for draft in drafts:
             if draft.size > SMALL:
-                draft.session = await self._uploader.send(draft.staged, draft.digests)
+                draft.session = await self._uploader.send(draft.staged, draft.size, draft.digests)
             else:
                 draft.session = self._small.sent_before(draft)
         small = [draft for draft in drafts if draft.session is None]
@@ -234,7 +235,7 @@ class Uploads:
         async with self._steps.turn([m for m in members if m.ino in wanted]) as current:
             for member in current:
                 draft = wanted[member.ino]
-                if draft.is_current and isinstance(member.call, plan.Upload):
+                if self._may_go(draft) and isinstance(member.call, plan.Upload):
                     inode = self._tree.get(draft.ino)
                     draft.call, draft.name = member.call, inode.name
                     draft.parent = inode.parent
@@ -252,6 +253,11 @@ class Uploads:
                     [*zip(group, answers, strict=True)],
                     lambda pair: self._confirm(*pair, failed, clean),
                 )
+
+    def _may_go(self, draft: Draft) -> bool:
+        """Whether nothing was written since; or it is written to again and again, and is due."""
+        overdue = draft.whole and not draft.staged.retired and self._is_older(draft.ino, CEILING)
+        return draft.is_current or overdue
 
     def _about_to_send(self, draft: Draft) -> None:
         inode = self._tree.get(draft.ino)
@@ -365,6 +371,7 @@ class Uploads:
         else:
             made_from = partial(draft.staged.made_from, answer.rev, answer.content_hash)
             self._tree.database.after_commit(partial(made_from, answer.size))
+            failed.setdefault(draft.ino, ChangedMeanwhileError("written to while it was sent"))
         self._steps.effects(stale)
 
     def _retire(self, draft: Draft, clean: list[Draft]) -> None:

@@ -102,3 +102,12 @@ def test_what_is_changed_again_and_again_is_due_at_the_ceiling() -> None:
     assert agenda.take(99.0, 10) == [2]
     agenda.settle(2, 200.0, 5.0, 20.0)
     assert agenda.next_settled() == 205.0
+
+
+def test_regression_what_is_set_again_and_again_takes_no_more_memory() -> None:
+    agenda = Agenda()
+    for now in range(10_000):
+        agenda.settle(2, float(now), 5.0, math.inf)
+        agenda.put(3, float(now))
+    assert len(agenda._settling) + len(agenda._open) < 200
+    assert (agenda.next_settled(), agenda.next_time()) == (10_004.0, 9_999.0)
