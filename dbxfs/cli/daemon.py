@@ -11,6 +11,7 @@ the journal and goes on with the next mount.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sqlite3
@@ -74,6 +75,9 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
         except* (MountError, DropboxError, WrongAccountError) as group:
             raise MountError(str(_first(group))) from None
         finally:
+            # What threads were still writing down when the mount ended.
+            with contextlib.suppress(sqlite3.Error):
+                staging.record_all()
             cache.close()
             tree.database.close()
 

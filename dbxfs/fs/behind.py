@@ -81,6 +81,10 @@ class WritesBehind:
         if failure is not None:
             raise failure
 
+    def forgive(self, ino: int) -> None:
+        """Nobody who has written to the inode is left to be told."""
+        self._failures.pop(ino, None)
+
     async def finish(self) -> None:
         """Return when nothing is on its way to any file."""
         for staged in list(self._works):

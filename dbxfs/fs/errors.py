@@ -68,7 +68,7 @@ def errno_of(error: BaseException) -> int:
             return errno.ENETUNREACH
         case OSError() if error.errno:
             return error.errno
-        case sqlite3.OperationalError() if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        case sqlite3.Error() if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
             return errno.ENOSPC
         case _:
             return errno.EIO
@@ -86,15 +86,39 @@ def errnos(
             return await handler(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
-        except TreeError as error:
-            raise pyfuse3.FUSEError(errno_of(error)) from None
-        except (DropboxError, DamagedContentError, NotSentError, OSError, sqlite3.Error) as error:
-            log.warning("%s failed: %s", handler.__name__, error)
-            raise pyfuse3.FUSEError(errno_of(error)) from None
-        except Exception as error:
-            log.exception("%s failed", handler.__name__)
-            raise pyfuse3.FUSEError(errno.EIO) from error
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            raise _told(handler.__name__, error) from None
         finally:
             self.context.programs.answered()
 
     return wrapped
+
+
+def uncounted_errnos(
+    handler: Callable[Concatenate[H, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
+    """As `errnos`, for what programs have not asked: background work goes on."""
+
+    @functools.wraps(handler)
+    async def wrapped(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await handler(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            raise _told(handler.__name__, error) from None
+
+    return wrapped
+
+
+def _told(request: str, error: Exception) -> pyfuse3.FUSEError:
+    """What the kernel is told of a failure; the log is told more."""
+    match error:
+        case TreeError():
+            pass
+        case DropboxError() | DamagedContentError() | NotSentError() | OSError() | sqlite3.Error():
+            log.warning("%s failed: %s", request, error)
+        case _:
+            log.error("%s failed", request, exc_info=error)
+            return pyfuse3.FUSEError(errno.EIO)
+    return pyfuse3.FUSEError(errno_of(error))

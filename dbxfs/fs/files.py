@@ -57,6 +57,8 @@ class FileHandlers(FolderHandlers):
         super().__init__()
         self._files: dict[int, OpenFile] = {}
         self._handles = itertools.count(1)
+        self._truncating: dict[int, trio.Event] = {}
+        """What is just being emptied, and when that is done."""
 
     def _open(self, inode: Inode, flags: int, *, changed: bool) -> pyfuse3.FileInfo:
         handle = next(self._handles)
@@ -86,11 +88,24 @@ class FileHandlers(FolderHandlers):
             return await self._open_document(found)
         if flags & os.O_TRUNC:
             await self.context.behind.wait(self.context.staging.peek(inode))
-            staged = self._stage(self.context.tree.get(inode))
+            await self._empty(inode)
+        return self._open(self.context.tree.get(inode), flags, changed=bool(flags & os.O_TRUNC))
+
+    async def _empty(self, ino: int) -> None:
+        """Cut all of a file that is opened for that; who appends meanwhile begins after it.
+
+        The kernel holds up nobody else for it, as it does for ftruncate(2).
+        """
+        staged = self._stage(self.context.tree.get(ino))
+        done = self._truncating[ino] = trio.Event()
+        try:
             with staged.writing():
                 await trio.to_thread.run_sync(staged.truncate, 0, self.context.tree.clock())
             self.context.staging.record(staged)
-        return self._open(self.context.tree.get(inode), flags, changed=bool(flags & os.O_TRUNC))
+        finally:
+            if self._truncating.get(ino) is done:
+                del self._truncating[ino]
+            done.set()
 
     async def _open_document(self, inode: Inode) -> pyfuse3.FileInfo:
         """Past the kernel's pages: they would end where the size was before the export."""
@@ -227,8 +242,11 @@ class FileHandlers(FolderHandlers):
         inode = context.tree.get(handle.ino)
         end = shown_size(context, inode) if handle.append else off
         await check_growth(context, inode, end + len(buf))
+        begun = context.staging.peek(handle.ino)
+        context.staging.check_room((begun.awaited if begun else 0) + len(buf))
+        while handle.append and handle.ino in self._truncating:
+            await self._truncating[handle.ino].wait()
         staged = self._stage(context.tree.get(handle.ino))
-        context.staging.check_room(staged.awaited + len(buf))
         if handle.append and off != staged.shown_size:
             off = staged.shown_size
             context.kernel.stale([Content(handle.ino)])
@@ -253,8 +271,9 @@ class FileHandlers(FolderHandlers):
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """close(2) of one descriptor: what was written survives a kill of the daemon."""
         handle = self._files[fh]
-        await self._finish(handle.ino)
-        await self._sent(handle)
+        await self._finish(handle)
+        if handle.changed:
+            await self._sent(handle.ino)
 
     @errnos
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
@@ -265,14 +284,15 @@ class FileHandlers(FolderHandlers):
         if staged is not None:
             with staged.reading():
                 await trio.to_thread.run_sync(staged.sync)
-        await self._finish(handle.ino)
+        await self._finish(handle)
         await trio.to_thread.run_sync(self.context.tree.database.sync)
-        await self._sent(handle)
+        await self._sent(handle.ino)
 
-    async def _finish(self, ino: int) -> None:
-        """Record all that was written; raises what could not be."""
-        await self._record(ino)
-        self.context.behind.complain(ino)
+    async def _finish(self, handle: OpenFile) -> None:
+        """Record all that was written; tells who has written what could not be."""
+        await self._record(handle.ino)
+        if handle.changed:
+            self.context.behind.complain(handle.ino)
 
     async def _record(self, ino: int) -> None:
         await self.context.behind.wait(self.context.staging.peek(ino))
@@ -280,9 +300,9 @@ class FileHandlers(FolderHandlers):
         if staged is not None and staged.dirty:
             self.context.staging.record(staged)
 
-    async def _sent(self, handle: OpenFile) -> None:
-        if self.context.on_dropbox is not None and handle.changed:
-            await self.context.on_dropbox(handle.ino)
+    async def _sent(self, ino: int) -> None:
+        if self.context.on_dropbox is not None:
+            await self.context.on_dropbox(ino)
 
     @errnos
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
@@ -292,12 +312,15 @@ class FileHandlers(FolderHandlers):
         if handle.exported is not None:
             self.context.exports.release(handle.exported)
         # Pages of a mapping can be written after the last flush.
-        await self._record(handle.ino)
-        self._let_go(handle.ino)
+        try:
+            await self._record(handle.ino)
+        finally:
+            self._let_go(handle.ino)
 
     def _let_go(self, ino: int) -> None:
         """A handle less."""
         if self.context.kernel.released(ino):
+            self.context.behind.forgive(ino)
             self.context.staging.abandon(ino)
             if not self.context.kernel.in_use(ino):
                 self.context.tree.drop_unused(ino)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import stat
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from .attributes import KEPT, attributes, owner_of_new
 from .context import Context
 from .errors import errnos
 from .spelling import Retries, is_respelling
+
+log = logging.getLogger(__name__)
 
 SLICE = 128
 """Entries read from the tree at once."""
@@ -106,13 +109,17 @@ class FolderHandlers(pyfuse3.Operations):
             entry.entry_timeout = 0
         return entry
 
-    @errnos
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
-        """The kernel no longer holds these."""
+        """The kernel no longer holds these. There is nobody to tell of a failure."""
         context = self.context
-        for ino, count in inode_list:
-            if context.kernel.forgotten(ino, count) and not context.kernel.in_use(ino):
-                context.tree.drop_unused(ino)
+        forgotten = [ino for ino, count in inode_list if context.kernel.forgotten(ino, count)]
+        for ino in forgotten:
+            try:
+                if not context.kernel.in_use(ino):
+                    context.tree.drop_unused(ino)
+            except Exception:
+                # It is dropped at the next start.
+                log.exception("inode %d is not needed any more, and could not be dropped", ino)
 
     # ---- Listing ----
 

@@ -20,6 +20,7 @@ from dbxfs.store.inode import Place
 
 from .attributes import AttributeHandlers, attributes
 from .echoes import Appear, Move, Rewrite, Touch, Vanish
+from .errors import uncounted_errnos
 from .facts import at
 from .files import FileHandlers
 from .links import LinkHandlers
@@ -45,6 +46,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
 
     # ---- Names ----
 
+    @uncounted_errnos
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -87,6 +89,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
 
     # ---- What is granted ----
 
+    @uncounted_errnos
     async def create(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -101,6 +104,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
         entry = self._appeared(parent_inode, name)
         return pyfuse3.FileInfo(fh=HANDLE, keep_cache=True), entry
 
+    @uncounted_errnos
     async def mkdir(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -113,6 +117,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
             return await super().mkdir(parent_inode, name, mode, ctx)
         return self._appeared(parent_inode, name)
 
+    @uncounted_errnos
     async def symlink(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -135,6 +140,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
                     return self._given(inode)
         raise pyfuse3.FUSEError(errno.ESTALE)
 
+    @uncounted_errnos
     async def unlink(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
@@ -144,6 +150,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
             return
         self._vanished(parent_inode, name)
 
+    @uncounted_errnos
     async def rmdir(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> None:
@@ -162,6 +169,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
             case _:
                 raise pyfuse3.FUSEError(errno.ESTALE)
 
+    @uncounted_errnos
     async def rename(
         self,
         parent_inode_old: pyfuse3.InodeT,
@@ -191,6 +199,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
 
     # ---- Content and times ----
 
+    @uncounted_errnos
     async def open(
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
@@ -201,6 +210,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
             raise pyfuse3.FUSEError(errno.ESTALE)
         return pyfuse3.FileInfo(fh=HANDLE, keep_cache=True)
 
+    @uncounted_errnos
     async def setattr(
         self,
         inode: pyfuse3.InodeT,
@@ -221,16 +231,19 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
                     return attributes(self.context, found)
         raise pyfuse3.FUSEError(errno.ESTALE)
 
+    @uncounted_errnos
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """Nothing was written."""
         if fh != HANDLE:
             await super().flush(fh)
 
+    @uncounted_errnos
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """Nothing was opened."""
         if fh != HANDLE:
             await super().release(fh)
 
+    @uncounted_errnos
     async def mknod(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -244,6 +257,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
             raise pyfuse3.FUSEError(errno.EPERM)
         return await super().mknod(parent_inode, name, mode, rdev, ctx)
 
+    @uncounted_errnos
     async def setxattr(
         self, inode: pyfuse3.InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
@@ -252,6 +266,7 @@ class ReplayHandlers(FileHandlers, LinkHandlers, AttributeHandlers, XattrHandler
             raise pyfuse3.FUSEError(errno.EPERM)
         await super().setxattr(inode, name, value, ctx)
 
+    @uncounted_errnos
     async def removexattr(
         self, inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
     ) -> None:

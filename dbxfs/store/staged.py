@@ -134,6 +134,10 @@ class StagedFile:
             try:
                 self._put(offset, pieces)
             except OSError:
+                # Some of it may be there: what was read before is not current any more.
+                with self._facts:
+                    self._outdate(offset)
+                    self.generation += 1
                 self._cut()
                 raise
             with self._facts:

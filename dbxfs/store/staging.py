@@ -133,12 +133,13 @@ class Staging:
                 staged.ino,
                 size=now.size,
                 mtime_ns=now.mtime_ns,
-                ctime_ns=self._tree.clock(),
+                ctime_ns=max(self._tree.get(staged.ino).ctime_ns, staged.written_ns),
             )
             self._write(staged, now)
             if self._tree.get(staged.ino).parent is not None:
                 self._tree.mark_pending(staged.ino)
-        staged.recorded = now.generation
+        # Not if a transaction that this is part of is rolled back.
+        self._database.after_commit(partial(setattr, staged, "recorded", now.generation))
 
     def _write(self, staged: StagedFile, now: Snapshot) -> None:
         self._database.execute(
@@ -159,7 +160,7 @@ class Staging:
         """Dropbox no longer has the file, programs keep it: it is to be sent from its revision."""
         if self.get(inode.ino) is None:
             self.record(self.begin(inode))
-            self.let_go(inode.ino)
+        self._database.after_commit(partial(self.let_go, inode.ino))
 
     def write_down(self, ino: int) -> None:
         """Record what was written to the inode, or is being, if it is not recorded yet."""

@@ -132,8 +132,7 @@ class Fetcher:
             self._bring_ahead(version, start, stop)
         began = trio.current_time()
         with self._counted(missing and reader is not _BEHIND):
-            for block in blocks:
-                await self._wait(version, block, offset, end)
+            blocks = [await self._wait(version, block, offset, end) for block in blocks]
         self._note_wait(who, version, trio.current_time() - began)
         return b"".join(block.take(offset, end) for block in blocks)
 
@@ -210,13 +209,15 @@ class Fetcher:
             who.waited = -math.inf
             self._bring_ahead(version, 0, version.size)
 
-    async def _wait(self, version: Version, block: Block, start: int, end: int) -> None:
+    async def _wait(self, version: Version, block: Block, start: int, end: int) -> Block:
+        """Return when a block has all of the range; it may have been let go and made anew."""
         need, raced = block.mask(start, end), False
         while need & ~block.have:
             if need & ~block.have & ~block.coming:
                 if block.error is not None:
                     raise block.error
                 self._bring(version, start, end)
+                block = self._memory.block(version.key, block.start // BLOCK, version.size)
                 continue
             changed = block.changed
             with trio.move_on_after(math.inf if raced else SLOW) as patience:
@@ -225,6 +226,7 @@ class Fetcher:
                 raced = True
                 first, last = _aligned(max(start, block.start), min(end, block.end), version)
                 self._nursery.start_soon(self._fly, version, first, last)
+        return block
 
     def _check_given_up(self, version: Version) -> None:
         """A read whose read-ahead failed is asked for again by the kernel, at once, in vain."""

@@ -141,6 +141,9 @@ class Memory:
         """Let go what is here of a content. A block that somebody waits for stays, to be filled."""
         for place, block in [each for each in self._blocks.items() if each[0][0] == content]:
             if block.flights or block.coming:
-                block.arrived = block.have = block.saved = 0
+                if not isinstance(block.data, bytearray):
+                    block.data = bytearray(block.data)
+                block.arrived &= ~block.have
+                block.have = block.saved = 0
             else:
                 self._bytes -= len(self._blocks.pop(place))

@@ -60,7 +60,8 @@ class Proofs:
 
     def loaded(self, version: Version, number: int) -> None:
         """The disk cache had a block whole."""
-        self._proof(version).done.add(number)
+        if version.blocks > 1:
+            self._proof(version).done.add(number)
 
     async def came(self, version: Version, number: int) -> None:
         """Hash what can be hashed; when all of a large file has come, hold it against its hash."""
@@ -78,7 +79,7 @@ class Proofs:
                     proof.done.difference_update(blocks)
                     return
                 proof.digests[group] = digest
-        if len(proof.digests) == groups:
+        if len(proof.digests) == groups and self._proofs.get(version.key) is proof:
             self._judge(version, proof)
 
     def digest(self, version: Version, blocks: range) -> Callable[[], bytes | None]:
