@@ -302,6 +302,11 @@ class Mounted:
         assert match is not None
         return int(match[1]) * 1024
 
+    def processor_seconds(self) -> float:
+        """How long the daemon has been at work, which does not tell how busy the machine is."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     @contextlib.contextmanager
     def requests(self, *, ignoring: frozenset[str] = FEED) -> Iterator[dict[str, int]]:
         """Fills the dict that it gives with the requests made within, less the feed's."""
