@@ -11,7 +11,6 @@ the journal and goes on with the next mount.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import signal
 import sqlite3
@@ -75,11 +74,14 @@ def run(options: MountOptions, settings: Settings, ready: Callable[[], None]) ->
         except* (MountError, DropboxError, WrongAccountError) as group:
             raise MountError(str(_first(group))) from None
         finally:
-            # What threads were still writing down when the mount ended.
-            with contextlib.suppress(sqlite3.Error):
+            try:
+                # What threads were still writing down when the mount ended.
                 staging.record_all()
-            cache.close()
-            tree.database.close()
+            except (sqlite3.Error, OSError) as error:
+                log.error("what was written last could not be recorded: %s", error)  # noqa: TRY400
+            finally:
+                cache.close()
+                tree.database.close()
 
 
 async def _serve(

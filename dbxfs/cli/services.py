@@ -88,6 +88,9 @@ def assemble(
     database = tree.database
     kernel = Kernel()
     changes = RemoteChanges(tree)
+    if database.get_meta("root_changed"):
+        changes.begin_crawl()
+        database.set_meta("root_changed", None)
     turn = trio.Lock()
     programs = Programs()
     fetcher = Fetcher(client, cache, nursery)
@@ -129,7 +132,7 @@ def assemble(
         root=options.folder,
         templates=attributes.templates,
     )
-    moved = partial(_root_changed, database, changes)
+    moved = partial(_root_changed, database)
     space = SpaceWatch(client, database, moved, replicator.retry, staging.growing)
     context = Context(
         tree=tree,
@@ -212,8 +215,9 @@ def _connected(nursery: trio.Nursery, replicator: Replicator, pinner: Pinner) ->
         nursery.start_soon(replicator.run)
 
 
-def _root_changed(database: Database, changes: RemoteChanges, namespace: str | None) -> None:
+def _root_changed(database: Database, namespace: str | None) -> None:
     """The next mount lists all of the new root: a cursor is good for one root only."""
-    database.set_meta("path_root", namespace)
-    changes.begin_crawl()
+    with database.transaction():
+        database.set_meta("path_root", namespace)
+        database.set_meta("root_changed", "1")
     log.error("the team's root folder is another one now: unmount and mount again")

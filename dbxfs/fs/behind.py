@@ -75,10 +75,12 @@ class WritesBehind:
             work.wanted.set()
             await work.done.wait()
 
-    def complain(self, ino: int) -> None:
-        """Raise what could not be written to the inode's file; once."""
-        failure = self._failures.pop(ino, None)
+    def complain(self, ino: int, *, keep: bool = False) -> None:
+        """Raise what could not be written to the inode's file; once, unless it is to be kept."""
+        failure = self._failures.get(ino)
         if failure is not None:
+            if not keep:
+                del self._failures[ino]
             raise failure
 
     def forgive(self, ino: int) -> None:

@@ -271,8 +271,9 @@ class FileHandlers(FolderHandlers):
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """close(2) of one descriptor: what was written survives a kill of the daemon."""
         handle = self._files[fh]
-        await self._finish(handle)
+        await self._record(handle.ino)
         if handle.changed:
+            self.context.behind.complain(handle.ino)
             await self._sent(handle.ino)
 
     @errnos
@@ -284,17 +285,14 @@ class FileHandlers(FolderHandlers):
         if staged is not None:
             with staged.reading():
                 await trio.to_thread.run_sync(staged.sync)
-        await self._finish(handle)
+        await self._record(handle.ino)
+        # Also to who has not written himself; the writer is still to be told.
+        self.context.behind.complain(handle.ino, keep=not handle.changed)
         await trio.to_thread.run_sync(self.context.tree.database.sync)
         await self._sent(handle.ino)
 
-    async def _finish(self, handle: OpenFile) -> None:
-        """Record all that was written; tells who has written what could not be."""
-        await self._record(handle.ino)
-        if handle.changed:
-            self.context.behind.complain(handle.ino)
-
     async def _record(self, ino: int) -> None:
+        """Make all that was written part of the tree."""
         await self.context.behind.wait(self.context.staging.peek(ino))
         staged = self.context.staging.get(ino)
         if staged is not None and staged.dirty:

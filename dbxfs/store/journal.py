@@ -227,11 +227,11 @@ class Journal:
 
     def forgive(self, ino: int | None = None) -> None:
         """Forget the refusals, of one or all: everything is to be tried once more."""
-        self._database.execute(
-            "UPDATE journal SET error = NULL, code = NULL"
-            " WHERE error IS NOT NULL AND coalesce(ino = ?1, 1)",
-            ino,
-        )
+        forgive = "UPDATE journal SET error = NULL, code = NULL WHERE error IS NOT NULL"
+        if ino is None:
+            self._database.execute(forgive)
+        else:
+            self._database.execute(f"{forgive} AND ino = ?", ino)
 
     def sending(self, ino: int, content_hash: str | None) -> None:
         """A commit of this content is about to be tried."""
@@ -292,6 +292,9 @@ class Journal:
                     entry.size,
                     ino,
                 )
+                # What was written since waits anew.
+                since = "UPDATE journal SET since_ns = ? WHERE ino = ?"
+                self._database.execute(since, self._tree.clock(), ino)
         return [*changed, *self._moves.take()]
 
     def confirm_delete(self, ino: int) -> None:

@@ -124,7 +124,7 @@ class StagedFile:
         return self.extents.missing(start, min(end, self.base_limit))
 
     def write(self, offset: int, data: bytes, now: int) -> int:
-        """Put bytes at an offset. Blocks. `OSError` (ENOSPC…) leaves the content as it was."""
+        """Put bytes at an offset. Blocks. `OSError` (ENOSPC…): the end stays where it was."""
         return self._write(offset, [data], now)
 
     def _write(self, offset: int, pieces: Sequence[bytes], now: int) -> int:
@@ -134,10 +134,12 @@ class StagedFile:
             try:
                 self._put(offset, pieces)
             except OSError:
-                # Some of it may be there: what was read before is not current any more.
-                with self._facts:
-                    self._outdate(offset)
-                    self.generation += 1
+                end = min(offset + length, self.size)
+                if offset < end and self.missing(offset, end) != [(offset, end)]:
+                    # Some of it may have come over what was there: that is not current any more.
+                    with self._facts:
+                        self._outdate(offset)
+                        self.generation += 1
                 self._cut()
                 raise
             with self._facts:

@@ -169,9 +169,9 @@ class Tree:
 
         What the next page of the feed tells decides which (`limbo`).
         """
-        return self._leads_through_limbo(ino, "parent") or self._leads_through_limbo(
-            ino, "base_parent"
-        )
+        if self.select_one("seen < 0 LIMIT 1") is None:
+            return False
+        return any(self._leads_through_limbo(ino, way) for way in ("parent", "base_parent"))
 
     def _leads_through_limbo(self, ino: int, column: str) -> bool:
         at = self.find(ino)

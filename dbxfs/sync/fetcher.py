@@ -284,7 +284,9 @@ class Fetcher:
                 self._put_loaded(version, number, block, found)
             except Exception as error:
                 log.exception("block %d of %s cannot be loaded", number, version.rev)
-                self._fail([block], block.start, block.end, error)
+                block.coming &= ~mask
+                block.error = error
+                block.notify()
                 continue
             for _, start, end in block.units(mask & ~block.have):
                 if runs and runs[-1][1] == start:

@@ -328,6 +328,8 @@ class Replicator:
             return
         self._resized(trio.current_time() - began, failed)
         busy = [ino for ino in inos if _is_busy(failed.get(ino))]
+        if len(busy) < len(inos):
+            self._well()
         for ino in inos:
             if _is_busy(failed.get(ino)):
                 continue
@@ -337,7 +339,6 @@ class Replicator:
                 except sqlite3.Error as error:
                     self._mistaken([ino], error)
             else:
-                self._well()
                 self._times.put_off(ino)
             self._decisions.wake_waiters(ino)
         if busy:

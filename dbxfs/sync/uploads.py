@@ -47,6 +47,8 @@ EARLY = 10.0
 Dropbox has, of which nothing would have to be sent."""
 SETTLED = 1.0
 """Seconds after which what was sent early of a file that was closed is likely to stay."""
+OVERDUE = CEILING / 2
+"""Seconds after which what never rests is committed as it was when it was read."""
 OPEN_TOO_LONG = 30.0
 """Seconds after which what a program keeps writing to is sent as it is."""
 FEW = 3
@@ -256,8 +258,9 @@ class Uploads:
 
     def _may_go(self, draft: Draft) -> bool:
         """Whether nothing was written since; or it is written to again and again, and is due."""
-        overdue = draft.whole and not draft.staged.retired and self._is_older(draft.ino, CEILING)
-        return draft.is_current or overdue
+        if draft.is_current:
+            return True
+        return draft.whole and not draft.staged.retired and self._is_older(draft.ino, OVERDUE)
 
     def _about_to_send(self, draft: Draft) -> None:
         inode = self._tree.get(draft.ino)

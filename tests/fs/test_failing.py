@@ -69,7 +69,9 @@ async def test_regression_what_a_rolled_back_page_has_recorded_is_recorded_at_th
 async def test_regression_who_only_reads_is_not_told_what_another_could_not_write(
     mount: Mount, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ino = mount.write("/f", b"old")
+    mount.dropbox.write("/f", b"old")
+    mount.follow()
+    ino = mount.ino("/f")
     handlers = handlers_of(mount, nursery)
     handlers.context.behind = WritesBehind(nursery, lambda ino: None)
     handlers.context.kernel.looked_up(ino)
@@ -83,11 +85,14 @@ async def test_regression_who_only_reads_is_not_told_what_another_could_not_writ
         patch.setattr(os, "pwritev", fail)
         await handlers.write(writer, 0, b"lost")
         await handlers.flush(reader)
-        with pytest.raises(pyfuse3.FUSEError) as told:
-            await handlers.flush(writer)
-    assert told.value.errno == errno.EDQUOT
+        for request in (handlers.fsync(reader, datasync=False), handlers.flush(writer)):
+            with pytest.raises(pyfuse3.FUSEError) as told:
+                await request
+            assert told.value.errno == errno.EDQUOT
+        await handlers.fsync(writer, datasync=False)
     for handle in (reader, writer):
         await handlers.release(handle)
+    assert mount.journal.count() == 0
 
 
 async def test_regression_what_is_appended_while_another_empties_the_file_begins_it(
