@@ -378,9 +378,8 @@ class Replicator:
             self._times.put_off(member.ino)
 
     def _too_much_at_once(self, inos: Sequence[int], error: Exception) -> None:
-        """Dropbox broke off, or was too busy: the batch may have been too large for it."""
-        broke_off = isinstance(error, ServerTrouble | Unreachable) and error.doubt
-        if not broke_off and getattr(error, "reason", None) != "too_many_write_operations":
+        """Dropbox broke off: the batch may have been too large for it."""
+        if not (isinstance(error, ServerTrouble | Unreachable) and error.doubt):
             return
         if len(inos) <= batching.FEWEST and isinstance(error, ServerTrouble):
             # One of them may be what Dropbox cannot take.
